@@ -67,9 +67,11 @@ def _fill(df, name):
                       for c, k in COLUMNS[name].items() if c not in df})
     return df[[*COLUMNS[name], *(c for c in df if c not in COLUMNS[name])]]
 
+_plain = lambda v: v.item() if hasattr(v, "item") else v   # a NumPy number as Python shows it
+
 def _typed(df, name, at):
     "Every declared column in its type: numbers as int64 or float64, strings as objects with None where null. InputError where a value does not fit."
-    def stop(c, bad, want): raise InputError(f"{at}table {name}: column {c!r}, row {int(bad.idxmax())}: found {df.loc[bad.idxmax(), c]!r}, expected {want}")
+    def stop(c, bad, want): raise InputError(f"{at}table {name}: column {c!r}, row {int(bad.idxmax())}: found {_plain(df.loc[bad.idxmax(), c])!r}, expected {want}")
     for c, kind in COLUMNS[name].items():
         s = df[c]
         if kind.rstrip("?") == "str":
@@ -98,8 +100,8 @@ def check(
         case = e.failure_cases.iloc[0] if isinstance(e.failure_cases, pd.DataFrame) and len(e.failure_cases) else None
         row = "?" if case is None or pd.isna(case.get("index")) else int(case["index"])
         rule = getattr(e.check, "error", None) or getattr(e.check, "name", None) or str(e.check)
-        value = {k: df.loc[row, k] for k in rule.split(" <= ")} if col is None and row != "?" else (None if case is None else case["failure_case"])
-        raise InputError(f"{at}table {name}: " + (f"column {col!r}, " if col else "") + f"row {row}: found {value!r}, expected {rule}") from None
+        value = {k: _plain(df.loc[row, k]) for k in rule.split(" <= ")} if col is None and row != "?" else (None if case is None else case["failure_case"])
+        raise InputError(f"{at}table {name}: " + (f"column {col!r}, " if col else "") + f"row {row}: found {_plain(value)!r}, expected {rule}") from None
     if name in _UNIQUE and (dup := df.duplicated(_UNIQUE[name])).any():
         row = int(dup.idxmax())
         raise InputError(f"{at}table {name}: row {row} repeats {df.loc[row, _UNIQUE[name]].to_dict()}")
