@@ -255,7 +255,7 @@ def chapter(
     write_json(stamp, mark)
     return Chapter(name, values, run, out, needs, truth)
 
-# %% ../nbs/lib/60_study.ipynb #96d9c676
+# %% ../nbs/lib/60_study.ipynb #e143d39c
 def part(
     items,      # a list or table
     shard:int,  # which, from 0
@@ -265,7 +265,7 @@ def part(
     if not 0 <= shard < shards: raise InputError(f"shard {shard} of {shards}: expected 0 <= shard < shards")
     return items[len(items)*shard//shards : len(items)*(shard+1)//shards]
 
-# %% ../nbs/lib/60_study.ipynb #355f5e77
+# %% ../nbs/lib/60_study.ipynb #ba08eee6
 def execute(
     notebook:str|Path, # the chapter
     log:str|Path,      # the executed notebook
@@ -295,14 +295,20 @@ def _job(notebook, log, run, job):
 
 if __name__ == "__main__" and globals().get("__package__"): sys.exit(not _job(*sys.argv[1:]))   # python -m meld_nb.study
 
-# %% ../nbs/lib/60_study.ipynb #ba08eee6
+# %% ../nbs/lib/60_study.ipynb #edf99f8d
+def _alive(pid):
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except PermissionError: return True
+    return True
+
 def _lock(run):
     "The run's lock, held as long as any process has it open; InputError if another run holds it."
     f = open(run/".lock", "a+")
     try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         f.seek(0)
-        held = [line.strip() for line in f if Path(f"/proc/{line.split()[0]}").exists()]
+        held = [line.strip() for line in f if _alive(int(line.split()[0]))]
         raise InputError(f"{run} is in use by process {', '.join(held) or 'unknown'}: wait for it, or end it") from None
     f.truncate(0)
     return f
