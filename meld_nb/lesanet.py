@@ -8,18 +8,16 @@ __all__ = ['LESANET_SIZES', 'LesaNet', 'load_vgg16', 'class_weights', 'weighted_
            'add_parents', 'fit_thresholds', 'tag_metrics', 'save_lesanet', 'load_lesanet']
 
 # %% ../nbs/lib/27_lesanet.ipynb #f0f56b27
-import json
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import load_file, load_model, save_model
 from torch import nn
 from torchvision.models.vgg import make_layers
 from torchvision.ops import roi_pool
 
-from .core import ORGANS, InputError, atomic_path, rng
+from .backbone import fill, read_tensors, save_tensors
+from .core import ORGANS, InputError, rng
 
 # %% ../nbs/lib/27_lesanet.ipynb #fc4118a0
 LESANET_SIZES = dict(
@@ -79,7 +77,7 @@ def load_vgg16(
 ):
     "Start the convolutions from ImageNet weights. InputError if the file is missing or does not fit."
     if not Path(path).is_file(): raise InputError(f"{path}: no such weights")
-    state = load_file(path) if str(path).endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
+    state = read_tensors(path)[0] if str(path).endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
     flat = nn.Sequential(*(layer for stage in model.stages for layer in stage))   # the same layers, numbered as torchvision does
     try: flat.load_state_dict({k.removeprefix("features."): v for k,v in state.items() if k.startswith("features.")})
     except RuntimeError as e: raise InputError(f"{path}: not the weights of a vgg16_bn as wide as this network ({' '.join(str(e).split())[:200]})") from None
@@ -222,11 +220,16 @@ class LesionPatches:
         if not len(patches) == len(boxes) == len(relevant) == len(uncertain):
             raise ValueError(f"patches, boxes, relevant and uncertain must be as long: {len(patches)}, {len(boxes)}, {len(relevant)}, {len(uncertain)}")
         self.patches, self.boxes, self.names = patches, np.asarray(boxes, np.float32), names
-        self.relevant = np.asarray(relevant, np.float32)
+        self.relevant, self.uncertain = np.asarray(relevant, np.float32), uncertain
         self.valid = ((uncertain == 0) & (self.relevant.any(1, keepdims=True))).astype(np.float32)
         self.size, self.shift, self.scale, self.jitter, self.noise, self.offset, self.seed = size, shift, scale, jitter, noise, offset, seed
 
     def __len__(self): return len(self.patches)
+
+    def middle(self): # patches [N,3,P,P], boxes [N,4]: tensors
+        "All patches without augmentation."
+        parts = [crop_patch(torch.tensor(np.asarray(p), dtype=torch.float32), torch.from_numpy(b), self.size) for p,b in zip(self.patches, self.boxes)]
+        return tuple(torch.stack(v) for v in zip(*parts))
 
     def __getitem__(self, key):
         i, epoch = key
@@ -325,23 +328,20 @@ def save_lesanet(
     **meta,         # JSON-able values for the header, such as thresholds=[...]
 ):
     "Write weights, configuration, terms and `meta`."
-    with atomic_path(path) as tmp: save_model(model, tmp, dict(lesanet=json.dumps(model.config), meta=json.dumps(meta)))
+    save_tensors(model, path, model="LesaNet", config=model.config, meta=meta)
 
 def load_lesanet(
     path:str|Path,  # .safetensors of `save_lesanet`
     terms=None,     # the vocabulary that is expected
-) -> tuple: # LesaNet in eval mode, meta
+) -> LesaNet: # in evaluation mode; what was saved beside it is in its attribute `meta`
     "Read a LesaNet. InputError if the file is none, or has other terms."
-    if not Path(path).is_file(): raise InputError(f"{path}: no such checkpoint")
-    try:
-        with safe_open(path, "pt") as f: head = f.metadata() or {}
-    except Exception as e: raise InputError(f"{path}: not a safetensors file ({e})") from None
-    if "lesanet" not in head: raise InputError(f"{path}: not a LesaNet checkpoint")
-    config = json.loads(head["lesanet"])
-    if terms is not None and list(terms) != config["terms"]:
-        own = config["terms"] or []
-        where = next((i for i,(a,b) in enumerate(zip(own, terms)) if a != b), min(len(own), len(terms)))
-        raise InputError(f"{path}: made for {len(own)} terms, {len(terms)} expected; they differ from term {where} on ({own[where:where+1]}, expected {list(terms[where:where+1])})")
-    model = LesaNet(**config)
-    load_model(model, path)
-    return model.eval(), json.loads(head["meta"])
+    tensors, head = read_tensors(path)
+    if head.get("model") != "LesaNet": raise InputError(f"{path}: not a LesaNet checkpoint")
+    own = head["config"]["terms"] or []
+    if terms is not None and list(terms) != own:
+        t = next((i for i,(a,b) in enumerate(zip(own, terms)) if a != b), min(len(own), len(terms)))
+        raise InputError(f"{path}: made for {len(own)} terms, {len(terms)} expected; they differ from term {t} on ({own[t:t+1]}, expected {list(terms[t:t+1])})")
+    model = LesaNet(**head["config"])
+    fill(model, tensors, path)
+    model.meta = head["meta"]
+    return model.eval()
