@@ -46,7 +46,9 @@ def numbers(
     "A column as finite numbers. InputError naming the row that is not."
     v = pd.to_numeric(df[column], errors="coerce").to_numpy(np.float64)
     bad = ~np.isfinite(v)
-    if bad.any(): raise InputError(f"{name}, row {df.index[bad.argmax()]}: {column} is {df[column].iloc[bad.argmax()]!r}, expected a finite number")
+    if bad.any():
+        found = df[column].iloc[bad.argmax()]
+        raise InputError(f"{name}, row {df.index[bad.argmax()]}: {column} is {found.item() if hasattr(found, 'item') else found!r}, expected a finite number")
     return v
 
 # %% ../nbs/lib/03_overlap.ipynb #0f1fe89a
