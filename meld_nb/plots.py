@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'STYLE', 'WINDOWS', 'BOXES', 'method_styles', 'save_fig', 'save_table', 'window', 'show_slice',
-           'patch_around', 'gallery', 'plot_froc']
+           'patch_around', 'gallery', 'plot_froc', 'plot_log', 'draw_flow']
 
 # %% ../nbs/lib/51_plots.ipynb #ae6026b4
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from .core import InputError, atomic_path, write_json
 
@@ -156,3 +156,41 @@ def plot_froc(
     ax.set(xlabel=f"false positives per {per}", ylabel="sensitivity (%)", ylim=(0, None))
     ax.legend(fontsize=7, title="average", title_fontsize=7)
     return ax
+
+# %% ../nbs/lib/51_plots.ipynb #856f89eb
+def plot_log(
+    log:pd.DataFrame, # of `meld_nb.train.fit`: step, lr, loss and its parts
+):
+    "Losses over the steps, one panel each."
+    names = [c for c in log if c not in ("step", "epoch", "lr", "seconds", "grad_norm")]
+    rows = -(-len(names)//4)
+    fig, axes = plt.subplots(rows, min(4, len(names)), figsize=(2.2*min(4, len(names)), 1.8*rows), squeeze=False, layout="constrained")
+    for ax in axes.flat[len(names):]: ax.set_visible(False)
+    for ax, name in zip(axes.flat, names):
+        ax.plot(log.step, log[name].rolling(max(1, len(log)//20), min_periods=1).mean(), color="#0072b2", lw=1)
+        ax.set_title(name); ax.set_ylim(bottom=0)
+    fig.supxlabel("step", fontsize=8)
+    return fig
+
+# %% ../nbs/lib/51_plots.ipynb #6da1494e
+def draw_flow(
+    nodes:dict, # name -> (text, column, row); row 0 is at the bottom
+    edges:list, # of (from, to) names
+    *, size=(1.9, .85), # inches a column and a row
+    width:float=.82,    # of a node, in columns
+):
+    "A diagram of named boxes and arrows. InputError for an edge to no node."
+    for e in edges:
+        if bad := [n for n in e if n not in nodes]: raise InputError(f"edge {e}: no node {bad[0]!r}; there are {', '.join(nodes)}")
+    xs, ys = zip(*(n[1:] for n in nodes.values()))
+    fig, ax = plt.subplots(figsize=(size[0]*(max(xs)-min(xs)+1), size[1]*(max(ys)-min(ys)+1)), layout="constrained")
+    for a, b in edges:
+        (xa, ya), (xb, yb) = nodes[a][1:], nodes[b][1:]
+        side = width/2 if xb > xa else 0
+        lift = 0 if side else (.32 if yb > ya else -.32)
+        ax.annotate("", (xb - side, yb - lift), (xa + side, ya + lift), arrowprops=dict(arrowstyle="-|>", color="0.35", lw=1, shrinkA=0, shrinkB=0))
+    for text, x, y in nodes.values():
+        ax.add_patch(FancyBboxPatch((x - width/2, y - .3), width, .6, boxstyle="round,pad=0,rounding_size=0.06", fc="#eef4fa", ec="#0072b2", lw=1))
+        ax.text(x, y, text, ha="center", va="center", fontsize=7.5)
+    ax.set(xlim=(min(xs)-.5, max(xs)+.5), ylim=(min(ys)-.5, max(ys)+.5)); ax.axis("off")
+    return fig
