@@ -95,7 +95,7 @@ def _codes_direction(codes, where=""):
     "The axis-aligned direction matrix of `codes`."
     at = {c: (k, s) for k, pair in enumerate(("LR","PA","SI")) for c, s in zip(pair, (1, -1))}
     if not isinstance(codes, str) or sorted(at.get(c, (-1,))[0] for c in codes) != [0, 1, 2]:
-        raise InputError(f"{where}axes must be three letters such as LPS or RAS (one of L/R, P/A, S/I each), got {codes!r}")
+        raise InputError(f"{where}orientation must be three letters such as LPS or RAS (one of L/R, P/A, S/I each), got {codes!r}")
     d = np.zeros((3, 3))
     for a, c in enumerate(codes): d[at[c][0], a] = at[c][1]
     return d
@@ -114,7 +114,7 @@ def reorient(
     native = Frame(m, "index", "native")
     out = a.transpose([2 - axes[k] for k in (2, 1, 0)])[tuple(slice(None, None, signs[k]) for k in (2, 1, 0))]
     pick = lambda values: tuple(values[k] for k in axes)
-    turned = Geometry(pick(geometry.size), pick(geometry.spacing), tuple(geometry.world.points(native.points([[0, 0, 0]]))[0]),
+    turned = Geometry(pick(geometry.size), pick(geometry.spacing), tuple(geometry.world.points(native.points([[0, 0, 0]]))[0].tolist()),
                       np.asarray(geometry.direction)[:,axes]*signs + 0.)   # + 0. turns -0 into 0
     return np.ascontiguousarray(out), turned, native
 
@@ -241,7 +241,7 @@ def order_slices(
     drift = position[order] - position[order[0]] - np.outer(along[order] - along[order[0]], normal)
     if np.abs(drift).max() > min(x, y)/2: raise InputError(f"{where}: slices are shifted against each other by up to {np.abs(drift).max():.1f} mm: a tilted gantry is not read")
     if len(steps): step = float((along[order[-1]] - along[order[0]])/len(steps))
-    geometry = Geometry((int(same[0,9]), int(same[0,8]), len(order)), _spacing((x, y, step), f"{where}: "), tuple(position[order[0]]), np.stack([row, col, normal], 1))
+    geometry = Geometry((int(same[0,9]), int(same[0,8]), len(order)), _spacing((x, y, step), f"{where}: "), tuple(position[order[0]].tolist()), np.stack([row, col, normal], 1))
     return [Path(headers[i].filename) for i in order], geometry
 
 def _read_dicom(files, geometry):
@@ -295,7 +295,7 @@ def _read_pngs(files):
     return np.stack(hu)
 
 # %% ../nbs/lib/10_volume.ipynb #6cab15f4
-def _find(path, series, slices, spacing, axes):
+def _find(path, series, slices, spacing, orientation):
     "How to read the voxels of `path`, and its geometry; voxels are not read yet."
     path = Path(path)
     if spacing is not None: spacing = _spacing(spacing, f"{path}: ")
@@ -314,22 +314,22 @@ def _find(path, series, slices, spacing, axes):
         geometry = _geometry(_itk_header(path), path)
         load = lambda: _read_itk(path)[0]
     if spacing is not None: geometry = geometry._replace(spacing=spacing)
-    if axes is not None: geometry = geometry._replace(direction=_codes_direction(axes, f"{path}: "))
+    if orientation is not None: geometry = geometry._replace(direction=_codes_direction(orientation, f"{path}: "))
     return load, geometry
 
 def read_geometry(
     path:str|Path, # as in `read_volume`
-    *, series:str=None, slices=None, spacing=None, axes:str=None, # as in `read_volume`
+    *, series:str=None, slices=None, spacing=None, orientation:str=None, # as in `read_volume`
 ) -> Geometry: # in the file's own index order
     "Size and place of a scan from its headers; no voxel is read. InputError as in `read_volume`."
-    return _find(path, series, slices, spacing, axes)[1]
+    return _find(path, series, slices, spacing, orientation)[1]
 
 def read_native(
     path:str|Path, # as in `read_volume`
-    *, series:str=None, slices=None, spacing=None, axes:str=None, # as in `read_volume`
+    *, series:str=None, slices=None, spacing=None, orientation:str=None, # as in `read_volume`
 ) -> tuple[np.ndarray, Geometry]: # array [z,y,x] of the file's type and index order
     "Voxels as they lie in the file: for label maps, whose values `read_volume` would clip at 32767."
-    load, geometry = _find(path, series, slices, spacing, axes)
+    load, geometry = _find(path, series, slices, spacing, orientation)
     return load(), geometry
 
 def read_volume(
@@ -338,10 +338,10 @@ def read_volume(
     series:str=None, # DICOM: SeriesInstanceUID, if the folder holds several
     slices=None,     # PNGs: (first, last) or a list of consecutive slice numbers; default all
     spacing=None,    # (x,y,z) mm in the file's index order: needed for PNGs, else instead of the header's
-    axes:str=None,   # where the file's x, y, z point, e.g. "LPS", instead of the header's direction
+    orientation:str=None,   # where the file's x, y, z point, e.g. "LPS", instead of the header's direction
 ) -> Volume:
     "Read a CT scan or label map and bring it to LPS. InputError names the file and what is wrong with it."
-    hu, geometry = read_native(path, series=series, slices=slices, spacing=spacing, axes=axes)
+    hu, geometry = read_native(path, series=series, slices=slices, spacing=spacing, orientation=orientation)
     return to_lps(_to_hu(hu, path), geometry)
 
 # %% ../nbs/lib/10_volume.ipynb #c74db50d
