@@ -10,8 +10,8 @@ def files(need, made=MADE):
     """Files behind a need: "world", "truth", "10" (a chapter, all its values), "60/mam" (one value), "18?" (if it is listed), "*" (all)."""
     number, _, value = need.rstrip("?").partition("/")
     if need == "*": return [f for n in made for f in files(n, made)]
-    if need == "world": return ["world/world.json"] if "world" in STUDY else []
-    if need == "truth": return ["world/truth/checksums.json"]
+    if need == "world": return ["world.json"] if "world" in STUDY else []
+    if need == "truth": return ["truth.json"]
     if number not in made and need.endswith("?"): return []
     if number not in made: raise WorkflowError(f"chapter {number} is needed, but the profile does not list it before the one that needs it")
     if value and value not in made[number]: raise WorkflowError(f"{need} is needed, but chapter {number} has only {', '.join(made[number])}")
@@ -56,7 +56,7 @@ rule all:
 
 if "world" in STUDY:
     rule world:
-        output: "world/world.json", "world/truth/checksums.json"
-        params: profile=STUDY["world"], seed=STUDY["seed"]
+        output: "world.json", "truth.json"
+        params: world=json.dumps(dict(profile=STUDY["world"], seed=STUDY["seed"]), sort_keys=True)
         threads: workflow.cores
-        shell: "meld phantom world --profile {params.profile} --seed {params.seed} --workers {threads}"
+        shell: "{sys.executable:q} -m meld_nb.study {params.world:q} {threads}"
