@@ -6,7 +6,7 @@
 __all__ = ['NODULE_COLUMNS', 'read_nodules', 'sphere_discs', 'luna16_volumes', 'nodule_rows', 'read_luna16', 'check_luna16']
 
 # %% ../nbs/lib/12_luna16.ipynb #f93b92ca
-import os
+import os, re
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +107,9 @@ def check_luna16(
 ) -> list: # of (severity, text)
     "Findings beyond what `read_luna16` refuses."
     nodules, out = read_nodules(Path(root)/"annotations.csv"), []
+    for p in map(Path, volumes.path):
+        name = re.search(r"^ElementDataFile\s*=\s*(.+?)\s*$", p.read_text(errors="replace"), re.M)[1]   # the header was read: it has one
+        if name != "LOCAL" and not (p.parent/name).is_file(): out.append(("error", f"{p}: its voxels, {name}, are missing"))
     here = nodules.seriesuid.isin(volumes.series)
     out.append(("info", f"{int(here.sum())} of {len(nodules)} annotated nodules are in the {len(volumes)} scans at hand"))
     if len(nodules) and not here.any(): out.append(("error", "no annotated nodule belongs to a scan at hand: do annotations.csv and the subsets belong together?"))
