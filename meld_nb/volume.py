@@ -253,14 +253,17 @@ def _read_dicom(files, geometry):
     return out
 
 # %% ../nbs/lib/10_volume.ipynb #6f3f499c
-def _read_png(path):
-    try:
-        with Image.open(path) as im:
-            if im.format != "PNG" or im.mode not in ("I;16", "I;16B", "I"):
-                raise InputError(f"{path}: expected a 16-bit grey PNG (HU + 32768), got {im.format} of mode {im.mode}")
-            return (np.asarray(im).astype(np.int32) - 32768).astype(np.int16)
+def _open_png(path):
+    try: im = Image.open(path)
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
     except (OSError, SyntaxError) as e: raise InputError(f"{path}: broken PNG ({e})") from None
+    if im.format != "PNG" or im.mode not in ("I;16", "I;16B", "I"): raise InputError(f"{path}: expected a 16-bit grey PNG (HU + 32768), got {im.format} of mode {im.mode}")
+    return im
+
+def _read_png(path):
+    with _open_png(path) as im:
+        try: return (np.asarray(im).astype(np.int32) - 32768).astype(np.int16)
+        except (OSError, SyntaxError) as e: raise InputError(f"{path}: broken PNG ({e})") from None
 
 def _png_numbers(folder):
     "Slice number -> file."
@@ -285,7 +288,7 @@ def _pick_pngs(folder, slices):
     return [files[n] for n in numbers], numbers[0]
 
 def _png_geometry(files, first, spacing):
-    with Image.open(files[0]) as im: size = (*im.size, len(files))
+    with _open_png(files[0]) as im: size = (*im.size, len(files))
     return Geometry(size, spacing, (0., 0., -first*spacing[2]), np.diag([1., 1., -1.]))
 
 def _read_pngs(files):
