@@ -6,7 +6,7 @@
 __all__ = ['NODULE_COLUMNS', 'read_nodules', 'sphere_discs', 'luna16_volumes', 'nodule_rows', 'read_luna16', 'check_luna16']
 
 # %% ../nbs/lib/12_luna16.ipynb #f93b92ca
-import os, re
+import re
 from pathlib import Path
 
 import numpy as np
