@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
@@ -76,7 +77,7 @@ def window(
 
 # %% ../nbs/lib/51_plots.ipynb #f1c71f7d
 BOXES = {  # kind: (colour, line style)
-    "tp": ("#2ca02c", "-"), "fp": ("#d62728", "-"), "ignored": ("#ffd700", "-"), "annotated": ("white", "--"), "missed": ("#ff7f0e", "--"), "mined": ("#00bfff", "-")}
+    "tp": ("#2ca02c", "-"), "fp": ("#d62728", "-"), "ignored": ("#ffd700", "-"), "annotated": ("white", "--"), "missed": ("#ff7f0e", "--"), "mined": ("#00bfff", "-"), "detection": ("#ff66cc", "-")}
 BOXES["suspicious"] = BOXES["ignored"]
 
 def show_slice(

@@ -214,11 +214,15 @@ class Chapter:
         self._inputs["world.json"] = self.run/"world.json"
         return {k: world/v for k, v in read_json(self.run/"world.json")["paths"].items()}
 
+    @property
+    def data(self) -> str:
+        "What the run's data are, for titles, provenance and the metadata of checkpoints."
+        world = read_json(self.run/"world.json") if self.phantom else None
+        return f"phantom world {world['profile']!r}, seed {world['seed']}" if world else "real data"
+
     def provenance(self) -> dict:
         "What a figure or table of this chapter says of its origin."
-        world = read_json(self.run/"world.json") if self.phantom else None
-        return dict(chapter=self.name, run=self.run.name, parameters=self.parameters, **provenance(),
-                    data=f"phantom world {world['profile']!r}, seed {world['seed']}" if world else "real data")
+        return dict(chapter=self.name, run=self.run.name, parameters=self.parameters, **provenance(), data=self.data)
 
     def done(self) -> dict:
         "Write record.json: parameters, code, inputs and outputs with checksums, time and memory. The last call of a chapter."
