@@ -6,16 +6,19 @@
 __all__ = ['CONTRASTS', 'evidence', 'compact', 'curves', 'merge_runs', 'results', 'release', 'write_report']
 
 # %% ../nbs/lib/61_report.ipynb #5e32c407
-import base64, html, shutil
+import base64, html, re, shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .core import InputError, atomic_path, data_dir, figures_dir, read_json
+from .arms import ARMS
+from .core import InputError, atomic_path, figures_dir, read_json
 from .froc import PAPER_VOLUMETRIC, bootstrap_worlds, compare_worlds, froc
-from .plots import METHODS, method_styles
+from .paper import PAPER_TABLES, paper_table
+from .plots import method_styles
 from .stats import holm
+from .study import summary
 
 # %% ../nbs/lib/61_report.ipynb #4b3a8a30
 _EVIDENCE = ("detections", "members", "truth", "images")
@@ -72,7 +75,7 @@ def merge_runs(
     evs = {k: evidence(r) for k, r in names.items()}
     groups = {k: dict(zip(e["images"].volume_id, e["images"].patient_id)) for k, e in evs.items()}
     got = {k: curves(e) for k, e in evs.items()}
-    arms = sorted({a for c in got.values() for a in c}, key=lambda a: (list(METHODS).index(a) if a in METHODS else len(METHODS), a))
+    arms = sorted({a for c in got.values() for a in c}, key=lambda a: (list(ARMS).index(a) if a in ARMS else len(ARMS), a))
     rows, pairs = [], []
     for a in arms:
         have = [k for k in got if a in got[k]]
@@ -139,17 +142,21 @@ def _table(df):
 def _from(kind, *said):
     return f'<p class="from"><span class="tag {kind}">{kind}</span>' + html.escape(" · ".join(map(str, filter(None, said)))) + "</p>"
 
-def _published(path):
-    return _from("published", f"{path.name}: numbers of the paper, measured on patients") + _table(pd.read_csv(path))
+def _published(name):
+    return _from("published", f"{name}: numbers of the paper, measured on patients") + _table(paper_table(name).rename_axis("").reset_index())
 
-def _item(path, published):
-    "A table or figure with what it is about, and the published table of the same name beside it."
+def _same_item(stem):
+    "The published tables of the same table or figure of the paper: of tab1_ablation, table1_ablation."
+    number = lambda s: (m[1][:3], m[2]) if (m := re.match(r"(tab|table|fig)(\d+)", s)) else None
+    return [n for n in PAPER_TABLES if number(n) and number(n) == number(stem)]
+
+def _item(path, run):
+    "A table or figure with what it is about, and the published table of the same item beside it."
     p = read_json(path.with_suffix(".json"))
     kind = "phantom" if str(p.get("data", "")).startswith("phantom") else "real"
-    head = _from(kind, path.stem, p.get("data"), f"run {p.get('run')}", p.get("chapter"), f"commit {str(p.get('commit'))[:10]}" + (" with uncommitted changes" if p.get("dirty") else ""))
-    if path.suffix == ".svg": body = f'<img alt="{html.escape(path.stem)}" src="data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-    else: body = _table(pd.read_csv(path))
-    return head + body + (_published(published[path.stem]) if path.suffix == ".csv" and path.stem in published else "")
+    head = _from(kind, path.relative_to(run).with_suffix(""), p.get("data"), f"run {p.get('run')}", p.get("chapter"), f"commit {str(p.get('commit'))[:10]}" + (" with uncommitted changes" if p.get("dirty") else ""))
+    if path.suffix == ".svg": return head + f'<img alt="{html.escape(path.stem)}" src="data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+    return head + _table(pd.read_csv(path)) + "".join(map(_published, _same_item(path.stem)))
 
 # %% ../nbs/lib/61_report.ipynb #54d05861
 def _overview(names):
@@ -157,7 +164,7 @@ def _overview(names):
     rows = []
     for name, run in names.items():
         r = read_json(run/"run.json") if (run/"run.json").is_file() else {}
-        jobs = r.get("jobs", {}).values()
+        jobs = (summary(run) or r.get("jobs", {})).values()   # a released run has only the latter
         rows.append(dict(run=name, profile=r.get("profile"), seed=r.get("study", {}).get("seed"), commit=str(r.get("commit"))[:10], dirty=r.get("dirty"), finished=r.get("finished"),
                          jobs=len(jobs), job_minutes=sum(j["seconds"] for j in jobs)/60, peak_memory_gb=max((j["peak_memory_gb"] for j in jobs), default=None)))
     return pd.DataFrame(rows)
@@ -168,21 +175,19 @@ def write_report(
     runs,              # run folders or released runs
     path:str|Path,     # .html
     *, n:int=1000,     # bootstrap draws
-    published=None,    # folder of published tables; default: data/paper
 ) -> Path:
     "One self-contained page of all results of `runs`, worlds together where there are several, published numbers beside ours."
     names = _names(runs)
-    published = {p.stem: p for p in sorted(Path(published or data_dir()/"paper").glob("*.csv"))}
     parts = ["<h1>Universal lesion detection from heterogeneous and incomplete labels</h1>", _table(_overview(names))]
     tested = [r for r in names.values() if _has_evidence(r)]
     if tested:
         table, pairs = merge_runs(tested, n=n)
         parts += [f"<h2>Table 1 over {len(tested)} world{'s' * (len(tested) > 1)}</h2>", "<p>Sensitivity (%) at false positives for each sub-volume; intervals resample worlds, then patients.</p>",
                   _from("phantom" if all(map(_phantom, tested)) else "real", "volumetric test", ", ".join(map(str, (k for k, r in names.items() if r in tested)))), _table(table), "<p>Differences of average sensitivity (points):</p>", _table(pairs)]
-        parts += [_published(published[k]) for k in published if k.startswith("tab1")][:1]
+        parts.append(_published("table1_ablation"))
     for name, run in names.items():
         parts.append(f"<h2>Run {html.escape(name)}</h2>")
-        parts += [_item(p, published) for p in results(run)]
+        parts += [_item(p, run) for p in results(run)]
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>meld_nb report</title><style>{_CSS}</style><body>{"".join(parts)}</body></html>'
     with atomic_path(path) as tmp: tmp.write_text(page, encoding="utf-8")
     return Path(path)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STUDY', 'parameters', 'plan', 'provenance', 'hardware', 'Chapter', 'chapter', 'part', 'execute', 'write_phantom',
-           'run_folder', 'run_study']
+           'run_folder', 'summary', 'run_study']
 
 # %% ../nbs/lib/60_study.ipynb #abf16564
 import ast, fcntl, json, os, platform, re, shutil, signal, subprocess, sys, time, traceback
@@ -362,8 +362,11 @@ def run_folder(
     "The run folder, relative to the clone, that a run has if none is named."
     return "data/runs/" + Path(profile).stem + ("" if seed is None else f"_seed_{seed}")
 
-def _summary(run):
+def summary(
+    run:str|Path, # run folder
+) -> dict: # "60/mam" -> chapter, seconds, peak_memory_gb, inputs
     "Every chapter's record so far: time, memory, inputs."
+    run = Path(run)
     return {str(p.parent.relative_to(run)): {k: r[k] for k in ("chapter", "seconds", "peak_memory_gb", "inputs")} for p in sorted(run.glob("[0-9][0-9]/**/record.json")) if (r := read_json(p))}
 
 def run_study(
@@ -386,8 +389,9 @@ def run_study(
     with _lock(run) as lock:
         record = dict(profile=str(profile), protocol=protocol, **todo, **provenance(), hardware=hardware())
         write_json(todo | {"run": where}, run/"logs"/"config.json")
+        if not dry_run: write_json(record | dict(finished=False, jobs=summary(run)), run/"run.json")
         code = _snakemake(run, lock, todo, until, cores, dry_run)
-        if not dry_run: write_json(record | dict(finished=code == 0 and not until, jobs=_summary(run)), run/"run.json")
+        if not dry_run: write_json(record | dict(finished=code == 0 and not until, jobs=summary(run)), run/"run.json")
     return code
 
 def _snakemake(run, lock, todo, until, cores, dry_run):
