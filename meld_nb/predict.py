@@ -54,10 +54,10 @@ def _rows(model, out, frame, z):
     "Detections of one image as a table; `frame` maps its pixels to where the boxes shall be."
     parts = []
     for expert, d in out.items():
-        boxes, _ = frame.boxes2d(d["boxes"].cpu().numpy(), 0)
-        organ = d["organ_w"].cpu().numpy()
-        parts.append(pd.DataFrame(boxes, columns=_BOX).assign(z=int(z), score=d["scores"].cpu().numpy().astype(np.float64), expert=expert,
-                                                             **{f"w_{o}": organ[:,i].astype(np.float64) for i, o in enumerate(getattr(model, "organs", ()))}))
+        boxes, _ = frame.boxes2d(d["boxes"].float().cpu().numpy(), 0)
+        organ, score = (d[k].cpu().double().numpy() for k in ("organ_w","scores"))
+        parts.append(pd.DataFrame(boxes, columns=_BOX).assign(z=int(z), score=score, expert=expert,
+                                                              **{f"w_{o}": organ[:,i] for i, o in enumerate(getattr(model, "organs", ()))}))
     return pd.concat(parts, ignore_index=True)
 
 # %% ../nbs/lib/41_predict.ipynb #e5295193
@@ -166,7 +166,7 @@ def world_boxes(
     world = (volume.world @ volume.native.inverse()).bounds3d(detections[cols].to_numpy(float))
     return detections.assign(**dict(zip(_WORLD, world.T)))
 
-# %% ../nbs/lib/41_predict.ipynb #a59e882f
+# %% ../nbs/lib/41_predict.ipynb #c9698270
 def _images(gv, zs, crop, max_size, batch):
     "Samples of native slices, in batches of one padded size."
     part, size = [], None
@@ -211,7 +211,7 @@ def _like_file(gv, masks):
     if abs(a[0,1]) > abs(a[0,0]): masks, a = masks.transpose(0,2,1), a[::-1]
     return masks[:, ::-1 if a[1,1] < 0 else 1, ::-1 if a[0,0] < 0 else 1]
 
-# %% ../nbs/lib/41_predict.ipynb #39f16c8f
+# %% ../nbs/lib/41_predict.ipynb #3d8d58de
 def proposal_slices(
     cache:str|Path,         # folder of `build_cache`
     slices:pd.DataFrame,    # table slices: what may be chosen
@@ -239,7 +239,7 @@ def propose(
     "Proposals of the experts on a slice every 5 mm and on all key slices (§3.2). All slices of a volume have one crop."
     return detect_slices(model, cache, proposal_slices(cache, slices, every_mm), experts, crop="volume", **options)
 
-# %% ../nbs/lib/41_predict.ipynb #6194d8a4
+# %% ../nbs/lib/41_predict.ipynb #7b95ece9
 def embed_boxes(
     lesanet,            # LesaNet; its `patch` and `mm` say what it looks at
     cache:str|Path,     # folder of `build_cache`

@@ -210,7 +210,7 @@ class CachedVolume(GridVolume):
             why = folder.with_name(folder.name + ".broken.json")
             raise InputError(f"{volume_id}: not in the cache {cache}: " + (read_json(why)["error"] if why.is_file() else "run build_cache on it"))
         meta = read_json(folder/"meta.json")
-        load = lambda name: np.load(folder/f"{name}.npy", mmap_mode="r")
+        load = lambda name: np.asarray(np.load(folder/f"{name}.npy", mmap_mode="c"))     # plain arrays, quicker to index; writes to them stay in memory
         super().__init__(load("hu"), Frame(meta["frame"], "native", "grid"), np.nan if meta["spacing_z"] is None else meta["spacing_z"], meta["crops"],
                          load("instances") if (folder/"instances.npy").is_file() else None, meta["volume"])
 
@@ -243,9 +243,10 @@ def _render(gv, positions, crop=None, scale=1., gain=1., bias=0.):
     "[K,H,W] float32: slices at `positions`, cropped, resized, times `gain` plus `bias`."
     x1, y1, x2, y2 = crop if crop is not None else (0, 0, *gv.hu.shape[:0:-1])
     rows, mix = _z_weights(gv, positions)
-    x = torch.from_numpy(np.stack([gv.hu[r, y1:y2, x1:x2] for r in rows])).float()
+    x = torch.empty(len(rows), y2-y1, x2-x1)
+    for out, r in zip(x, rows): out.copy_(torch.from_numpy(gv.hu[r, y1:y2, x1:x2]))
     resize = (lambda a: _resize(a, (scale,scale))) if scale != 1 else (lambda a: a)
-    blend = lambda a: torch.addmm(torch.tensor([bias]), mix*gain, a.flatten(1)).view(len(mix), *a.shape[1:])
+    blend = lambda a: (mix*gain).mm(a.flatten(1)).add_(bias).view(len(mix), *a.shape[1:])
     return blend(resize(x)) if len(rows) < len(mix) else resize(blend(x))    # both linear: the fewer maps are resized
 
 # %% ../nbs/lib/18_slices.ipynb #b61abbe5
@@ -402,7 +403,8 @@ def epoch_samples(
 ) -> pd.DataFrame: # volume_id, z, kind, group: the data set's name, or "added"
     "The slices of one epoch (§4.2). InputError if the tables do not fit together."
     if slices.split.nunique() > 1: raise InputError(f"slices of one split are expected, got {', '.join(sorted(slices.split.unique()))}")
-    s = slices[["volume_id","z","kind"]].assign(group=slices.volume_id.str.split("/").str[0])
+    codes, ids = pd.factorize(slices.volume_id)
+    s = slices[["volume_id","z","kind"]].assign(group=np.array([v.split("/")[0] for v in ids], object)[codes])
     labelled = s[s.kind.isin(["key","positive"])]
     known = pd.MultiIndex.from_frame(lesions.loc[lesions.role == "annotated", ["volume_id","z"]])
     bare = ~pd.MultiIndex.from_frame(labelled[["volume_id","z"]]).isin(known)
@@ -418,19 +420,21 @@ def epoch_samples(
 
 # %% ../nbs/lib/18_slices.ipynb #9d415508
 def batches(
-    samples:pd.DataFrame,  # from `epoch_samples`; a column `group` of your own is welcome
+    samples:pd.DataFrame,  # from `epoch_samples`
     batch_size:int,
     seed:int,
     epoch:int,
-    composition:dict=None, # group -> samples of it in each batch, e.g. dict(deeplesion=2, luna16=1, lits=1); None: mixed at random
+    composition:dict=None, # group, or groups joined by + -> their samples in each batch, e.g. {"deeplesion": 2, "luna16+lits+nih_ln": 2}; None: mixed at random
     steps:int=None,        # batches; None: one pass over the samples, or over the first group of `composition`
 ) -> list: # of lists of row numbers of `samples`
     "The batches of an epoch. InputError if the composition does not fit."
     if composition is None: groups, composition = {"": np.arange(len(samples))}, {"": batch_size}
     else:
-        groups = {g: np.flatnonzero(samples.group == g) for g in samples.group.unique()}
+        groups = {g: np.flatnonzero(samples.group.isin(g.split("+"))) for g in composition}
         if sum(composition.values()) != batch_size: raise InputError(f"composition {composition} adds up to {sum(composition.values())}, expected the batch size {batch_size}")
-        if set(composition) != set(groups): raise InputError(f"composition names {', '.join(composition)}; the samples are of {', '.join(groups)}")
+        if len(samples) != sum(map(len, groups.values())) or not all(map(len, groups.values())):
+            raise InputError(f"composition names {', '.join(composition)}; the samples are of {', '.join(samples.group.unique())}")
+    if not len(samples): raise InputError("there are no samples to make batches of")
     first = next(iter(composition))
     steps = -(-len(groups[first])//composition[first]) if steps is None else steps
     streams = [_passes(groups[g], n*steps, rng(seed, "order", epoch, g)).reshape(steps, n) for g, n in composition.items()]
@@ -438,7 +442,6 @@ def batches(
 
 def _passes(items, n, rng):
     "`n` of `items`: random permutations one after the other."
-    if not len(items): raise InputError("there are no samples to draw from")
     return np.concatenate([rng.permutation(items) for _ in range(-(-n//len(items)))] or [items[:0]])[:n]
 
 # %% ../nbs/lib/18_slices.ipynb #75d2bae1
