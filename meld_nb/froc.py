@@ -55,7 +55,7 @@ class _Curve:
         if weight is None: weight = np.ones(len(self.volumes))
         rates, (fps, sensitivity) = np.r_[rates, self.average_at], self._curve(weight)
         if not weight @ self._lesions: s = np.full(len(rates), np.nan)
-        else: s = np.interp(rates, fps, sensitivity, left=0.) if len(fps) else np.zeros(len(rates))
+        else: s = np.interp(rates, fps, sensitivity) if len(fps) else np.zeros(len(rates))
         k = len(rates) - len(self.average_at)
         return np.r_[s[:k], s[k:].mean()]
 

@@ -55,7 +55,7 @@ def _read_rows(emb, rows, name): # [len(rows),E]
     if bad.any(): raise InputError(f"{name}, row {rows[bad.argmax()]}: the embedding has a value that is not finite")
     return x
 
-# %% ../nbs/lib/30_mam.ipynb #023bc709
+# %% ../nbs/lib/30_mam.ipynb #f408fbf7
 def proposal_rows(
     proposals:pd.DataFrame, # the proposals table
     rows,                   # [K] rows (from 0) that become lesions
@@ -71,7 +71,7 @@ def proposal_rows(
     return pd.DataFrame({c: pd.Series(known.get(c, blank.get(kind)), index=p.index, dtype={"s": object, "i": int, "f": float}[kind[0]])
                          for c, kind in COLUMNS["lesions"].items()})
 
-# %% ../nbs/lib/30_mam.ipynb #68915f1b
+# %% ../nbs/lib/30_mam.ipynb #8d756308
 def match_missing(
     lesions:pd.DataFrame,   # lesions table; rows of role "annotated" are matched
     proposals:pd.DataFrame, # proposals table, of the DeepLesion expert
