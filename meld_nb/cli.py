@@ -6,7 +6,7 @@
 __all__ = ['cli', 'main', 'run', 'report', 'froc_', 'phantom', 'check', 'detect']
 
 # %% ../nbs/lib/62_cli.ipynb #023da4bb
-import sys, traceback
+import signal, sys, traceback
 from pathlib import Path
 
 import click
@@ -51,6 +51,7 @@ def _sets(ctx, param, values):
 def run(profile, set_, until, seed, cores, run_, dry_run):
     "Run the study, or what is out of date of it. Started again, it goes on where it stopped."
     from meld_nb.study import run_study
+    signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C: everything that was started is ended
     return run_study(profile, set=set_, until=until, seed=seed, cores=cores, run=run_, dry_run=dry_run)
 
 @cli.command()

@@ -120,7 +120,7 @@ def plan(
         out[name] = {k: values[k] for k in declared[name] if k in values and k in SHARED} | got.get(name, {})
     return dict(study=values, chapters=chapters, parameters=out, declared={name: list(p) for name, p in declared.items()}, notebooks=str(study))
 
-# %% ../nbs/lib/60_study.ipynb #14933434
+# %% ../nbs/lib/60_study.ipynb #48fdd146
 def _git(*args):
     "Output of git in the clone that this package runs from; None outside of one."
     try: root = repo_root()
@@ -146,7 +146,7 @@ def hardware() -> dict:
     return dict(system=platform.platform(), processor=cpu[1] if cpu else platform.processor(), cores=os.cpu_count(),
                 memory_gb=round(os.sysconf("SC_PAGE_SIZE")*os.sysconf("SC_PHYS_PAGES")/1e9, 1), gpus=gpus)
 
-# %% ../nbs/lib/60_study.ipynb #979b4019
+# %% ../nbs/lib/60_study.ipynb #12dd5e5d
 class Chapter:
     "What a chapter reads and writes, and the record of it. Made by `chapter`."
     def __init__(self, name, parameters, run, out, needs, truth):
@@ -234,7 +234,7 @@ class Chapter:
         write_json(record, self.out/"record.json")
         return record
 
-# %% ../nbs/lib/60_study.ipynb #8d50dc12
+# %% ../nbs/lib/60_study.ipynb #df2c043f
 def _resolve(path):
     "A path as a profile gives it: relative ones are relative to the clone."
     return Path(path) if Path(path).is_absolute() else repo_root()/path
@@ -265,7 +265,7 @@ def chapter(
     write_json(stamp, mark)
     return Chapter(name, values, run, out, needs, truth)
 
-# %% ../nbs/lib/60_study.ipynb #e143d39c
+# %% ../nbs/lib/60_study.ipynb #112b369b
 def part(
     items,      # a list or table
     shard:int,  # which, from 0
@@ -275,7 +275,7 @@ def part(
     if not 0 <= shard < shards: raise InputError(f"shard {shard} of {shards}: expected 0 <= shard < shards")
     return items[len(items)*shard//shards : len(items)*(shard+1)//shards]
 
-# %% ../nbs/lib/60_study.ipynb #ba08eee6
+# %% ../nbs/lib/60_study.ipynb #edf99f8d
 @contextmanager
 def _told(label, where=""):
     "One line when the work starts and one when it ends; what is yielded then tells whether it ended well."
@@ -291,7 +291,7 @@ def _told(label, where=""):
         if not hasattr(e, "ename"): traceback.print_exc()                      # goes to the log
     else: say(f"finished in {time.time()-start:.0f} s")
 
-# %% ../nbs/lib/60_study.ipynb #a5b53652
+# %% ../nbs/lib/60_study.ipynb #8b08ccb7
 def execute(
     notebook:str|Path, # the chapter
     log:str|Path,      # the executed notebook
@@ -331,7 +331,7 @@ def _job(*args):
 
 if __name__ == "__main__" and globals().get("__package__"): sys.exit(not _job(*sys.argv[1:]))   # python -m meld_nb.study
 
-# %% ../nbs/lib/60_study.ipynb #8b08ccb7
+# %% ../nbs/lib/60_study.ipynb #658110d0
 def _alive(pid):
     try: os.kill(pid, 0)
     except ProcessLookupError: return False
@@ -357,6 +357,7 @@ def _protocol(profile, seed):
     if not commit or _git("status", "--porcelain", "--", path): raise InputError(f"seeds 0-9 are kept for the final runs, which need {path}, committed; use a seed from 1000 for development")
     return commit
 
+# %% ../nbs/lib/60_study.ipynb #f29e3d1e
 def run_folder(
     profile:str|Path,  # of the run
     seed:int=None,     # if it is not the profile's own
