@@ -37,14 +37,13 @@ def running(
     for name, v, lo, hi in (("score", score, 0, 1), ("nms", nms, 0, 1), ("top", top, 1, np.inf)):
         if not lo <= v <= hi: raise InputError(f"{name} is {v}, expected {lo} to {hi}")
     model.to(device or next(model.parameters()).device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
-    own = dict(box_score_thresh=score, box_nms_thresh=nms, box_detections_per_img=top)
-    before, training = {k: getattr(model, k) for k in own}, model.training
+    before, training = dict(model.config), model.training
+    model.config.update(box_score_thresh=score, box_nms_thresh=nms, box_detections_per_img=top)
     model.eval()
-    for k, v in own.items(): setattr(model, k, v)
     try:
         with torch.no_grad(), torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=precision == "bf16"): yield model
     finally:
-        for k, v in before.items(): setattr(model, k, v)
+        model.config.update(before)
         model.train(training)
 
 # %% ../nbs/lib/41_predict.ipynb #b740a19e

@@ -141,7 +141,7 @@ def _sources(row):
     if path.is_dir():
         mine = lambda p: not row["first_slice"] or (p.stem.isdigit() and 0 <= int(p.stem) - row["first_slice"] < row["n_slices"])
         files = [p for p in sorted(path.iterdir()) if p.is_file() and mine(p)]
-    else: files = sorted(p for p in path.parent.glob(f"{path.stem}.*") if p.is_file())    # with the .raw of a .mhd
+    else: files = sorted(p for p in path.parent.glob(f"{path.stem}.*") if p.is_file() and p.stem == path.stem)    # with the .raw of a .mhd
     if isinstance(row.get("mask_path"), str): files.append(Path(row["mask_path"]))
     for p in files or [path]:
         try: out.append((p.name, os.stat(p).st_size))
