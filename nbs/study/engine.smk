@@ -59,4 +59,5 @@ if "world" in STUDY:
         output: "world.json", "truth.json"
         params: world=json.dumps(dict(profile=STUDY["world"], seed=STUDY["seed"]), sort_keys=True)
         threads: workflow.cores
+        priority: 1  # most chapters wait for it
         shell: "{sys.executable:q} -m meld_nb.study {params.world:q} {threads}"
