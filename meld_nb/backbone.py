@@ -47,6 +47,9 @@ class Trunk(nn.Module):
         self.fuse1 = nn.Conv2d(3*(c2//2), c2//2, 1)
         self.laterals = nn.ModuleList([nn.Conv2d(c, width, 1) for c in (c1, c2, c3)])
         self.fuse2 = nn.Conv2d(3*width, width, 1)
+        for m in (self.fuse1, *self.laterals, self.fuse2):   # as in torchvision's FPN
+            nn.init.kaiming_uniform_(m.weight, a=1)
+            nn.init.zeros_(m.bias)
 
     def forward(self,
         x:Tensor, # [B,9,H,W] nine slices, H and W multiples of 16

@@ -49,6 +49,7 @@ def propose(
     min_size:float=8,  # shortest side, px
 ) -> list: # for each image [K,4], best first, K <= post
     "Turn the RPN's output into regions for the heads."
+    objectness, deltas = objectness.float(), deltas.float()
     scores, best = objectness.topk(min(pre, objectness.shape[1]), dim=1)
     boxes = clip(decode(deltas.gather(1, best[..., None].expand(-1, -1, 4)), anchors[best]), sizes)
     big = ((boxes[..., 2:]-boxes[..., :2]) >= min_size).all(-1)

@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['PADDING', 'IGNORE_IOU', 'IGNORE_COVER', 'is_role', 'regresses', 'assign', 'anchor_targets', 'with_gt', 'roi_targets',
-           'sample']
+           'sample_boxes']
 
 # %% ../nbs/lib/24_targets.ipynb #f6689126
 import torch
 from torch import Tensor
 from .core import ROLES
-from .boxes import inside, overlaps
+from .boxes import cover, inside, iou
 
 # %% ../nbs/lib/24_targets.ipynb #a97298b8
-_CODES = ROLES
 PADDING = -1 # role of a row that only fills a batch up
 
 def is_role(
@@ -21,7 +20,7 @@ def is_role(
     *names:str,   # of `ROLES`
 ) -> Tensor: # [...] bool
     "Which rows have one of the named roles."
-    return torch.isin(roles, torch.tensor([_CODES[n] for n in names], device=roles.device))
+    return torch.isin(roles, torch.tensor([ROLES[n] for n in names], device=roles.device))
 
 def regresses(
     roles:Tensor, # [...]
@@ -44,14 +43,14 @@ def assign(
     best:bool=False, # also the best boxes of each positive row
 ) -> tuple: # labels [B,M] int8 in {1,0,-1}; matched [B,M]: the best positive row of each box
     "Label boxes by their overlaps with rows of different roles."
-    iou, own = overlaps(gt, boxes)
-    match = iou.masked_fill(~positive[..., None], -1)
+    overlap = iou(gt, boxes)
+    match = overlap.masked_fill(~positive[..., None], -1)
     if valid is not None: match = match.masked_fill(~valid[:, None], -1)
     top, matched = match.max(1)
     labels = torch.full_like(top, -1, dtype=torch.int8)
     labels[top < bg] = 0
     if ignored.any():
-        near = (iou >= IGNORE_IOU) | (own >= IGNORE_COVER)
+        near = (overlap >= IGNORE_IOU) | (cover(gt, boxes) >= IGNORE_COVER)
         labels[(near & ignored[..., None]).any(1)] = -1
     labels[top >= fg] = 1
     if best:
@@ -106,7 +105,7 @@ def roi_targets(
     return labels, matched, own(regresses(roles, mined_regression)), own(is_role(roles, "annotated"))
 
 # %% ../nbs/lib/24_targets.ipynb #37b9152b
-def sample(
+def sample_boxes(
     labels:Tensor,   # [B,M] 1, 0 or -1
     n:int,           # boxes an image
     fraction:float,  # largest share of positives
