@@ -18,14 +18,15 @@ from .froc import PAPER_VOLUMETRIC, bootstrap_worlds, compare_worlds, froc
 from .paper import PAPER_TABLES, paper_table
 from .plots import method_styles
 from .stats import holm
-from .study import summary
+from .study import in_plan, summary
 
 # %% ../nbs/lib/61_report.ipynb #4b3a8a30
 _EVIDENCE = ("detections", "members", "truth", "images")
 _PER_IMAGE = 40   # stacks kept for each image; the paper's curve ends at 8 false positives
 
 def _of_run(run):
-    arms = {p.parent.name: p for p in sorted(run.glob("65/*/detections.parquet"))}
+    planned = in_plan(run)
+    arms = {p.parent.name: p for p in sorted(run.glob("65/*/detections.parquet")) if planned(p.relative_to(run))}
     if not arms: raise InputError(f"{run}: no detections (65/<arm>/detections.parquet), neither a run nor a released one")
     both = {n: pd.concat([pd.read_parquet(p.with_name(f"{n}.parquet")).assign(arm=a) for a, p in arms.items()], ignore_index=True) for n in ("detections", "members")}
     return both | {"truth": pd.read_parquet(run/"10"/"test_lesions.parquet"), "images": pd.read_parquet(run/"10"/"test_volumes.parquet")[["volume_id","patient_id"]]}
@@ -108,7 +109,8 @@ def results(
     run:str|Path, # a run folder, or a released run
 ) -> list: # of Path
     "Tables and figures that have a provenance beside them, in the order of the chapters."
-    return sorted(p.with_suffix(s) for p in Path(run).rglob("*.json") for s in (".csv", ".svg") if p.with_suffix(s).is_file() and "world" not in p.relative_to(run).parts)
+    planned = in_plan(run)
+    return sorted(p.with_suffix(s) for p in Path(run).rglob("*.json") for s in (".csv", ".svg") if p.with_suffix(s).is_file() and planned(p.relative_to(run)) and p.relative_to(run).parts[0] not in ("world", "cache"))
 
 def release(
     run:str|Path,     # a run folder

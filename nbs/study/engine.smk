@@ -1,8 +1,10 @@
 """The engine: `chapter(...)` makes one Snakemake rule that runs one notebook. Started by `meld run`, which writes the config."""
 import json, re, sys
 from snakemake.exceptions import WorkflowError
+from meld_nb.core import read_json, write_json
 
 STUDY, RUN = config["study"], config["run"]  # values of the whole run; its folder, which is also the working folder
+JOBS = "logs/jobs.json"                      # folder -> chapter, of this run: a folder of an earlier profile may lie beside
 MADE = {}                                    # chapter number -> {value of `each` ("" without): its files}
 
 
@@ -32,9 +34,13 @@ def chapter(name, needs="", makes="", each=None, threads=1, gpu=0):
     if each and key not in config["declared"][name]: raise WorkflowError(f"{name}: runs once for each {key}, but its notebook has no parameter {key!r}")
     folder = f"{name[:2]}/{{{key}}}" if each else name[:2]
     makes = [f"{folder}/{m}" for m in ("record.json", f"{name}.ipynb", *makes.split())]
-    need = lambda wc: (needs(values[wc[key]]) if callable(needs) else needs).split()
     before = dict(MADE)
+    def need(wc):
+        "The needs, a chapter that runs once for each value spelled out: what other values an earlier run had is none of this one's."
+        listed = (needs(values[wc[key]]) if callable(needs) else needs).split()
+        return [f"{n}/{v}" if v else n for n in listed for v in (before.get(n.rstrip("?"), {"": 0}) if "/" not in n else {"": 0})]
     MADE[name[:2]] = {v: [m.replace(f"{{{key}}}", v) for m in makes] for v in values}
+    write_json({folder.replace(f"{{{key}}}", v): name for v in values} | (read_json(JOBS) if before else {}), JOBS)
     rule:
         name: name
         input:
