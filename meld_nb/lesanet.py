@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LESANET_SIZES', 'LesaNet', 'load_vgg16', 'class_weights', 'weighted_ce', 'rhem_loss', 'tag_similarity',
-           'draw_triplets', 'triplet_loss', 'lesanet_loss', 'crop_patch', 'LesionPatches', 'embed', 'organ_scores',
-           'add_parents', 'fit_thresholds', 'tag_metrics', 'save_lesanet', 'load_lesanet']
+           'draw_triplets', 'triplet_loss', 'lesanet_loss', 'crop_patch', 'LesionPatches', 'slice_views', 'embed',
+           'organ_scores', 'add_parents', 'fit_thresholds', 'tag_metrics', 'save_lesanet', 'load_lesanet']
 
 # %% ../nbs/lib/27_lesanet.ipynb #f0f56b27
 from pathlib import Path
@@ -244,6 +244,23 @@ class LesionPatches:
             lesion_id=str(i if self.names is None else self.names[i]))
 
 # %% ../nbs/lib/27_lesanet.ipynb #6f96b9f8
+def slice_views(
+    lesions:pd.DataFrame, # table lesions
+    volumes:pd.DataFrame, # table volumes
+    share:float=.5,       # of the radius, half the box's longer side: how far a view may lie from the lesion's slice
+) -> pd.DataFrame: # volume_id, z, x1,y1,x2,y2, and row: the lesion's row number
+    "Each lesion on its own slice and on those near it. A volume of unknown slice interval gives no neighbours."
+    v = volumes.set_index("volume_id").loc[lesions.volume_id]
+    radius = np.maximum((lesions.x2 - lesions.x1).to_numpy()*v.spacing_x.to_numpy(), (lesions.y2 - lesions.y1).to_numpy()*v.spacing_y.to_numpy())/2
+    known = np.isfinite(v.spacing_z.to_numpy()) & (v.interval_known.fillna(True).to_numpy(bool) if "interval_known" in v else True)
+    reach = np.floor(np.where(known, share*radius/v.spacing_z.to_numpy(), 0)).astype(int)
+    step = np.concatenate([np.arange(-k, k+1) for k in reach] or [np.zeros(0, int)])
+    row = np.repeat(np.arange(len(lesions)), 2*reach + 1)
+    out = lesions[["volume_id","z","x1","y1","x2","y2"]].iloc[row].reset_index(drop=True).assign(row=row)
+    out["z"] += step
+    return out[out.z.between(0, v.n_slices.to_numpy()[row] - 1)].reset_index(drop=True)
+
+# %% ../nbs/lib/27_lesanet.ipynb #8547b9bd
 @torch.no_grad()
 def embed(
     model,            # LesaNet
@@ -265,7 +282,7 @@ def embed(
     model.train(was)
     return tuple(torch.cat(v).float().cpu().numpy() for v in zip(*out))
 
-# %% ../nbs/lib/27_lesanet.ipynb #8547b9bd
+# %% ../nbs/lib/27_lesanet.ipynb #bd59881c
 def organ_scores(
     scores,      # [N,T]
     terms:list,  # [T]
@@ -275,7 +292,7 @@ def organ_scores(
     if missing := [n for n in names if n not in terms]: raise InputError(f"LesaNet's terms lack {', '.join(map(repr, missing))}")
     return pd.DataFrame({o: np.asarray(scores)[:,list(terms).index(n)] for o,n in zip(ORGANS, names)})
 
-# %% ../nbs/lib/27_lesanet.ipynb #bd59881c
+# %% ../nbs/lib/27_lesanet.ipynb #d226b77b
 def add_parents(
     tags,     # [N,T] bool
     parents,  # [T,T] bool: [i,j] = j is a parent of i
@@ -321,7 +338,7 @@ def tag_metrics(
             f1=f1_score(yt, pt, zero_division=0) if yt.any() else np.nan))
     return pd.DataFrame(rows)
 
-# %% ../nbs/lib/27_lesanet.ipynb #d226b77b
+# %% ../nbs/lib/27_lesanet.ipynb #7b7e3f7d
 def save_lesanet(
     model,          # LesaNet
     path:str|Path,  # .safetensors

@@ -84,8 +84,7 @@ def make_optimizer(
 
 # %% ../nbs/lib/40_train.ipynb #bd0de5ff
 def _save_state(out, model, opt, step, settings, rows):
-    pd.DataFrame(rows).to_csv(out/".log.tmp", index=False)      # first the log: rows beyond the state are dropped on resume
-    os.replace(out/".log.tmp", out/"log.csv")
+    with atomic_path(out/"log.csv") as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)   # before the state: rows beyond it are dropped on resume
     with atomic_path(out/"state.pt") as tmp:
         torch.save(dict(step=step, settings=settings, model=model.state_dict(), optimizer=opt.state_dict()), tmp)
 
@@ -168,7 +167,7 @@ def fit(
     acc = _accelerator(device)
     order = order or partial(shuffled, len(dataset), batch, seed)
     ends = _epoch_ends(order, epochs, steps_per_epoch)
-    settings = dict(epochs=epochs, steps=ends[-1], lr=lr, optimizer=optimizer, weight_decay=weight_decay, schedule=schedule, milestones=list(milestones),
+    settings = dict(epochs=epochs, steps=ends[-1], batch=batch, lr=lr, optimizer=optimizer, weight_decay=weight_decay, schedule=schedule, milestones=list(milestones),
         gamma=gamma, warmup=warmup, clip=clip, seed=seed, precision=precision, channels_last=channels_last,
         start_from=sha256(start_from) if start_from and Path(start_from).is_file() else None)
 
