@@ -2,7 +2,7 @@
 
 The last line counts notebooks: those of nbs/lib run as tests, those of nbs/study run as the smoke study.
 """
-import argparse, hashlib, json, os, subprocess, sys, time
+import argparse, hashlib, json, os, shutil, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -82,8 +82,10 @@ def main():
     chapters = sorted(STUDY.glob("*.ipynb"))
     if args.no_smoke: skipped += len(chapters)
     else:
-        code = subprocess.run(["meld", "run", "--profile", "smoke", "--fresh"], cwd=ROOT).returncode
-        done = [p for p in chapters if list((ROOT/"data"/"runs"/"smoke").glob(f"**/{p.stem}*.ipynb"))]
+        run = ROOT/"data"/"runs"/"smoke"
+        shutil.rmtree(run, ignore_errors=True)
+        code = subprocess.run(["meld", "run", "--profile", "smoke"], cwd=ROOT).returncode
+        done = [p for p in chapters if list(run.glob(f"{p.stem[:2]}/**/record.json"))]
         passed, failed = passed + len(done), failed + (len(chapters) - len(done) if code == 0 else max(1, len(chapters) - len(done)))
     print(f"\n{passed} passed, {failed} failed, {skipped} skipped")
     return int(bool(failed or problems))

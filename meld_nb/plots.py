@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'STYLE', 'WINDOWS', 'BOXES', 'method_styles', 'save_fig', 'save_table', 'window', 'show_slice',
-           'patch_around', 'gallery', 'plot_froc', 'plot_log', 'draw_flow']
+           'patch_around', 'gallery', 'plot_froc', 'plot_log', 'preset_for', 'draw_flow']
 
 # %% ../nbs/lib/51_plots.ipynb #ae6026b4
 from pathlib import Path
@@ -178,6 +178,17 @@ def plot_log(
     return fig
 
 # %% ../nbs/lib/51_plots.ipynb #6da1494e
+def preset_for(
+    hu,  # [H,W] slice, HU
+    box, # [4] x1,y1,x2,y2, px of the slice
+) -> str: # a preset of `window`
+    "The lung window for a box with mostly air around it, else that of soft tissue."
+    x1, y1, x2, y2 = box
+    m = max(3, (x2 - x1)/2, (y2 - y1)/2)
+    ring = np.asarray(hu)[max(0, int(y1-m)):int(y2+m)+1, max(0, int(x1-m)):int(x2+m)+1]
+    return "lung" if np.mean(ring < -500) > .4 else "soft tissue"
+
+# %% ../nbs/lib/51_plots.ipynb #6bf5125c
 def draw_flow(
     nodes:dict, # name -> (text, column, row); row 0 is at the bottom
     edges:list, # of (from, to) names
