@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .arms import ARMS
+from .arms import ARMS, arm_of
 from .core import InputError, atomic_path, figures_dir, read_json
 from .froc import PAPER_VOLUMETRIC, bootstrap_worlds, compare_worlds, froc
 from .paper import PAPER_TABLES, paper_table
@@ -76,7 +76,7 @@ def merge_runs(
     evs = {k: evidence(r) for k, r in names.items()}
     groups = {k: dict(zip(e["images"].volume_id, e["images"].patient_id)) for k, e in evs.items()}
     got = {k: curves(e) for k, e in evs.items()}
-    arms = sorted({a for c in got.values() for a in c}, key=lambda a: (list(ARMS).index(a) if a in ARMS else len(ARMS), a))
+    arms = sorted({a for c in got.values() for a in c if not _is_point(a)}, key=lambda a: (list(ARMS).index(a) if a in ARMS else len(ARMS), a))
     rows, pairs = [], []
     for a in arms:
         have = [k for k in got if a in got[k]]
@@ -91,6 +91,11 @@ def merge_runs(
         pairs.append(dict(arm=a, reference=b, worlds=len(have), difference=100*d.difference, low=100*d.low, high=100*d.high, p=d.p))
     pairs = pd.DataFrame(pairs, columns=["arm","reference","worlds","difference","low","high","p"])
     return pd.DataFrame(rows), pairs.assign(p_holm=holm(pairs.p))
+
+def _is_point(arm):
+    "Whether an arm is a point of a sweep: those have their own figure."
+    try: return bool(arm_of(arm)[1])
+    except InputError: return False
 
 def _names(runs):
     "A short name for each run, by its folder."
@@ -135,11 +140,16 @@ def release(
 # %% ../nbs/lib/61_report.ipynb #43b523d8
 _CSS = """body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}h2{margin-top:2.5em;border-bottom:1px solid #ccc}
 table{border-collapse:collapse;font-size:13px;margin:.3em 0 1em}td,th{padding:.15em .7em;text-align:right;border-bottom:1px solid #eee}td:first-child,th:first-child{text-align:left}
-.scroll{overflow-x:auto}img{max-width:100%}.from{font-size:12px;color:#555;margin:1.5em 0 .2em}.tag{border-radius:3px;padding:.1em .5em;color:#fff;margin-right:.6em}
+.scroll{overflow-x:auto}h3{margin-top:2em;color:#555}summary{cursor:pointer;font-size:13px}img{max-width:100%}.from{font-size:12px;color:#555;margin:1.5em 0 .2em}.tag{border-radius:3px;padding:.1em .5em;color:#fff;margin-right:.6em}
 .phantom{background:#0072b2}.real{background:#009e73}.published{background:#8a5a00}"""
 
+_LONG = 25   # rows; a longer table is folded
+
+def _number(v): return f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.4g}"
+
 def _table(df):
-    return f'<div class="scroll">{df.to_html(index=False, border=0, na_rep="", escape=True, float_format=lambda v: f"{v:.4g}")}</div>'
+    table = f'<div class="scroll">{df.to_html(index=False, border=0, na_rep="", escape=True, float_format=_number)}</div>'
+    return table if len(df) <= _LONG else f"<details><summary>{len(df)} rows</summary>{table}</details>"
 
 def _from(kind, *said):
     return f'<p class="from"><span class="tag {kind}">{kind}</span>' + html.escape(" · ".join(map(str, filter(None, said)))) + "</p>"
@@ -167,7 +177,7 @@ def _overview(names):
     for name, run in names.items():
         r = read_json(run/"run.json") if (run/"run.json").is_file() else {}
         jobs = (summary(run) or r.get("jobs", {})).values()   # a released run has only the latter
-        rows.append(dict(run=name, profile=r.get("profile"), seed=r.get("study", {}).get("seed"), commit=str(r.get("commit"))[:10], dirty=r.get("dirty"), finished=r.get("finished"),
+        rows.append(dict(run=name, profile=r.get("profile"), seed=r.get("study", {}).get("seed"), commit=str(r.get("commit"))[:10], dirty=r.get("dirty"),
                          jobs=len(jobs), job_minutes=sum(j["seconds"] for j in jobs)/60, peak_memory_gb=max((j["peak_memory_gb"] for j in jobs), default=None)))
     return pd.DataFrame(rows)
 
@@ -184,12 +194,16 @@ def write_report(
     tested = [r for r in names.values() if _has_evidence(r)]
     if tested:
         table, pairs = merge_runs(tested, n=n)
-        parts += [f"<h2>Table 1 over {len(tested)} world{'s' * (len(tested) > 1)}</h2>", "<p>Sensitivity (%) at false positives for each sub-volume; intervals resample worlds, then patients.</p>",
+        scope = "intervals resample worlds, then patients" if len(tested) > 1 else "intervals resample patients; what another world or another training would give, they do not say"
+        parts += [f"<h2>Table 1 over {len(tested)} world{'s' * (len(tested) > 1)}</h2>", f"<p>Sensitivity (%) at false positives for each sub-volume; {scope}.</p>",
                   _from("phantom" if all(map(_phantom, tested)) else "real", "volumetric test", ", ".join(map(str, (k for k, r in names.items() if r in tested)))), _table(table), "<p>Differences of average sensitivity (points):</p>", _table(pairs)]
         parts.append(_published("table1_ablation"))
     for name, run in names.items():
         parts.append(f"<h2>Run {html.escape(name)}</h2>")
-        parts += [_item(p, run) for p in results(run)]
+        chapter = None
+        for p in results(run):
+            if (now := read_json(p.with_suffix(".json")).get("chapter")) != chapter: chapter = now; parts.append(f"<h3>{html.escape(str(now))}</h3>")
+            parts.append(_item(p, run))
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>meld_nb report</title><style>{_CSS}</style><body>{"".join(parts)}</body></html>'
     with atomic_path(path) as tmp: tmp.write_text(page, encoding="utf-8")
     return Path(path)
