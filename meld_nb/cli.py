@@ -204,7 +204,8 @@ def detect(scans, checkpoint, out, experts, series, spacing, score, overlays, pr
         except Exception as e:   # reported, and the exit code says so
             if not isinstance(e, InputError): traceback.print_exc()   # a fault of ours
             broken.append(dict(scan=str(path), error=str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {e}"))
-            click.echo(f"meld: {path}: {' '.join(broken[-1]['error'].split())}", err=True)
+            said = " ".join(broken[-1]["error"].split())
+            click.echo(f"meld: {said}" if said.startswith(str(path)) else f"meld: {path}: {said}", err=True)
         else: click.echo(f"{path}: {len(results[-1][0])} detections")
     tables = _write_detections(results, out, stamp)
     write_json(dict(checkpoint=str(checkpoint), trained_on=trained, stamp=stamp, experts=experts, score=score, scans=[str(s) for s in scans], failed=broken, detections=tables), out/"detections.json")
