@@ -110,8 +110,8 @@ DEFAULTS = dict(
     lesions=19.,             # mean number of lesions of a DeepLesion patient
     clustering=2.,           # how evenly lesions are spread over patients (size of the negative binomial)
     median_mm=2.95,          # median radius of the miniature lesions
-    contrast=1.,             # scales how lesions of liver, spleen and pancreas differ from their organ
-    noise=12.,               # HU, soft kernel, 2 mm
+    contrast=1.25,           # scales how lesions of liver, spleen and pancreas differ from their organ
+    noise=11.,               # HU, soft kernel, 2 mm
     annotated=.29,           # share of the lesions of released sub-volumes that is marked
     released=.29,            # share that decides which sub-volumes are released
     noisy=.015,              # marks beside any lesion (Possibly_noisy), for each mark
@@ -275,7 +275,7 @@ def _row(p, pid, z, m, window, q, body, age, split, pad):
     c, join = p["scan"], lambda v, f="{:.6g}": ", ".join(f.format(x) for x in v)
     where = [*(m.mean(0)/c.matrix), float(np.clip(1-c.z(z)/(SCALE_Z*body.build[2])/600, 0, 1))]
     return dict(
-        File_name=f"{p['name']}_{z+1:03d}.png", Patient_index=pid, Study_index=p["study"], Series_ID=p["number"], Key_slice_index=z+1,
+        File_name=f"{p['name']}_{z+1:03d}.png", Patient_index=pid, Study_index=p["study"], Series_ID=p["number"], Key_slice_index=int(z+1),
         Measurement_coordinates=join((m+1).ravel()), Bounding_boxes=join(_padded(m, pad, c.matrix)), Lesion_diameters_Pixel_=join(np.linalg.norm(m[1::2]-m[::2], axis=1)),
         Normalized_lesion_location=join(where, "{:.4f}"), Coarse_lesion_type=-1 if split == "train" or q is None else _coarse_type(q), Possibly_noisy=int(q is None),
         Slice_range=f"{window[0]+1}, {window[1]+1}", Spacing_mm_px_=join([c.px, c.px, c.interval]), Image_size=f"{c.matrix}, {c.matrix}",
@@ -385,7 +385,7 @@ def _luna_volume(root, seed, opt, i):
     "Write one LUNA16 scan; rows of its CSVs beside the truth."
     import SimpleITK as sitk
     gen, body, pose, scan, here, hu, _, found, near = _single("luna16", seed, opt, i)
-    uid, flip = f"1.3.6.1.4.1.14519.5.2.1.6279.6001.{key_seed(seed, 'luna16 uid', i)}{i:04d}", (True, True, False) if i % 5 == 2 else (False,)*3
+    uid, flip = f"1.3.6.1.4.1.14519.5.2.1.6279.6001.{key_seed(seed, 'luna16 uid', i)}{i:04d}", (True, True, False) if i % 5 == 1 else (False,)*3
     folder = Path(root)/"luna16"/f"subset{i%10}"
     with atomic_path(folder/f".{uid}") as tmp:
         tmp.mkdir(); sitk.WriteImage(_image(hu, scan, flip), str(tmp/f"{uid}.mhd"), False)
