@@ -47,7 +47,7 @@ def save_fig(
     ch,       # the chapter (`meld_nb.study.chapter`)
 ) -> Path: # of the .svg
     "Save a figure and its provenance into the chapter's folder; the title of a phantom's figure says so."
-    if ch.phantom and "phantom" not in (title := fig.get_suptitle()): fig.suptitle(f"{title} (phantom)" if title else "phantom", fontsize=9, color="0.35" if not title else None)
+    if ch.phantom and "phantom" not in (title := fig.get_suptitle()): fig.suptitle(f"{title} (phantom)" if title else "phantom", **({} if title else dict(fontsize=9, color="0.35")))
     path = Path(ch.out)/f"{name}.svg"
     with atomic_path(path) as tmp: fig.savefig(tmp, format="svg", metadata={"Date": None})
     write_json(ch.provenance(), path.with_suffix(".json"))
