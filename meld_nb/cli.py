@@ -141,7 +141,7 @@ def _froc_luna16(f, marks, nodules, scans, excluded, rule):
     nodules = _csv(nodules)
     return f.froc_luna16(_csv(marks), nodules, _csv(excluded) if excluded else nodules[:0], _images(scans, "seriesuid").seriesuid.tolist())
 
-# %% ../nbs/lib/62_cli.ipynb #661a9623
+# %% ../nbs/lib/62_cli.ipynb #d0690559
 @cli.command()
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--profile", default="smoke", show_default=True, metavar="smoke|demo|study|FILE.yaml", help="Size of the world; a file holds the phantom's own parameters.")
@@ -176,7 +176,7 @@ def check(dataset, root, voxels, workers):
     click.echo(f"{n} errors, {sum(f.severity == 'warning' for f in found)} warnings")
     return int(n > 0)
 
-# %% ../nbs/lib/62_cli.ipynb #7d5923ba
+# %% ../nbs/lib/62_cli.ipynb #dfaeb333
 @cli.command()
 @click.argument("scans", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="A model written by the study (.safetensors).")
@@ -218,7 +218,7 @@ def _scan_names(scans):
     if len(set(names)) < len(names): raise InputError(f"a scan is given twice: {max(names, key=names.count)}")
     return dict(zip(names, scans))
 
-# %% ../nbs/lib/62_cli.ipynb #197ddbda
+# %% ../nbs/lib/62_cli.ipynb #ec08092a
 def _detect_one(name, path, model, experts, series, spacing, score, device, out, overlays, preset, stamp):
     "Detections (with world boxes), and members, of one scan; writes its overlays."
     from meld_nb.predict import detect, world_boxes
