@@ -88,14 +88,14 @@ def _save_state(out, model, opt, step, settings, rows):
     with atomic_path(out/"state.pt") as tmp:
         torch.save(dict(step=step, settings=settings, model=model.state_dict(), optimizer=opt.state_dict()), tmp)
 
-def _load_state(out, model, opt, settings):
-    "Steps done and their log, or (0, []) for a new run. InputError if `out` holds a run with other settings."
-    if not (out/"state.pt").exists(): return 0, []
+def _load_state(out, model, opt, settings, first):
+    "Steps done and their log, or (first, []) for a new run. InputError if `out` holds a run with other settings."
+    if not (out/"state.pt").exists(): return first, []
     s = torch.load(out/"state.pt", map_location="cpu", weights_only=True)
     diff = [f"{k}={s['settings'].get(k)!r}, now {v!r}" for k,v in settings.items() if s["settings"].get(k) != v]
     if diff: raise InputError(f"{out}: holds a run with {'; '.join(diff)}. Take another folder or resume=False")
     model.load_state_dict(s["model"]); opt.load_state_dict(s["optimizer"])
-    return s["step"], pd.read_csv(out/"log.csv", nrows=s["step"], float_precision="round_trip").to_dict("records")
+    return s["step"], pd.read_csv(out/"log.csv", nrows=s["step"]-first, float_precision="round_trip").to_dict("records")
 
 # %% ../nbs/lib/40_train.ipynb #60ca968b
 def detection_loss(
@@ -157,6 +157,7 @@ def fit(
     save_every:int=500,        # steps between saved states
     keep_optimizer=(),         # epochs whose optimiser is kept as epoch_{k}.optimizer.pt
     resume:bool=True,          # go on if `out` holds a state
+    first_epoch:int=0,         # epochs already done by what `start_from` holds: the schedule goes on from there
     start_from=None,           # .safetensors to start from
     start_optimizer=None,      # .optimizer.pt to start from
 ) -> pd.DataFrame: # log: step, epoch, lr, seconds, grad_norm, loss and each of its parts
@@ -167,7 +168,8 @@ def fit(
     acc = _accelerator(device)
     order = order or partial(shuffled, len(dataset), batch, seed)
     ends = _epoch_ends(order, epochs, steps_per_epoch)
-    settings = dict(epochs=epochs, steps=ends[-1], batch=batch, lr=lr, optimizer=optimizer, weight_decay=weight_decay, schedule=schedule, milestones=list(milestones),
+    if not 0 <= first_epoch < epochs: raise InputError(f"first_epoch is {first_epoch}, expected 0 to {epochs-1}: the epochs that `start_from` has behind it")
+    settings = dict(epochs=epochs, first_epoch=first_epoch, steps=ends[-1], batch=batch, lr=lr, optimizer=optimizer, weight_decay=weight_decay, schedule=schedule, milestones=list(milestones),
         gamma=gamma, warmup=warmup, clip=clip, seed=seed, precision=precision, channels_last=channels_last,
         start_from=sha256(start_from) if start_from and Path(start_from).is_file() else None)
 
@@ -175,7 +177,8 @@ def fit(
     if start_from: fill(model, read_tensors(start_from)[0], start_from)
     opt = make_optimizer(model, optimizer, lr, weight_decay)
     if start_optimizer: opt.load_state_dict(torch.load(start_optimizer, map_location="cpu", weights_only=True))
-    step, rows = _load_state(out, model, opt, settings) if resume else (0, [])
+    first = ends[first_epoch-1] if first_epoch else 0
+    step, rows = _load_state(out, model, opt, settings, first) if resume else (first, [])
     net = acc.prepare(model).train()
     loader = DataLoader(dataset, batch_sampler=_Batches(order, step, ends[-1], acc.process_index, acc.num_processes), collate_fn=collate,
         num_workers=workers, pin_memory=acc.device.type == "cuda", generator=torch.Generator())
@@ -214,7 +217,7 @@ def fit(
     acc.wait_for_everyone()
     return pd.DataFrame(rows)
 
-# %% ../nbs/lib/40_train.ipynb #04c3066d
+# %% ../nbs/lib/40_train.ipynb #d56a795d
 def launch(
     function:str,     # "module:function", importable; its arguments come from `kwargs`
     kwargs:dict,      # JSON-able
@@ -235,7 +238,7 @@ def _main():
     _call(sys.argv[1], json.loads(sys.argv[2]))
     if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
 
-# %% ../nbs/lib/40_train.ipynb #1c47905c
+# %% ../nbs/lib/40_train.ipynb #af90dd76
 def train_lesanet(
     train,              # LesionPatches
     out:str|Path,       # folder: lesanet.safetensors, and what `fit` writes
