@@ -258,7 +258,7 @@ def _small_bowel(gen, oral):
     for c, r, n in _SMALL_BOWEL:
         width, way = gen.uniform(9.5, 13.5), _walk(gen, n, c, r); course += way
         for i, (a, b) in enumerate(zip(way[:-1], way[1:])):
-            if i % 8 == 0: fill, rr = str(gen.choice([oral, oral, "bowel_wall", "bowel_fluid"])), width*gen.uniform(.75, 1.2)
+            if i % 8 == 0: fill, rr = str(gen.choice([oral, "bowel_fluid", "bowel_wall"], p=[.5, .38, .12])), width*gen.uniform(.75, 1.2)
             out += [tube("bowel_wall", a, b, rr, clip=1, name="small bowel")]
             if fill != "bowel_wall": out += [tube(fill, a, b, rr-3.2, clip=1, name="small bowel")]
             if gen.random() < .1: out += [tube("gas", a, b, rr-3.2, clip=3, level=min(a[1], b[1])-1)]
@@ -407,7 +407,7 @@ def station(
 def _lookalikes(gen, spine, site):
     "A patient's look-alikes; `site(tissue)` is a random point in a tissue."
     out, some = [], lambda mean: range(gen.poisson(mean))
-    for _ in some(9):
+    for _ in some(6):
         _, _, c = station(gen); r = gen.uniform(3.2, 5)
         out += [ball("node", c, (r*1.25, r*.85, r), gen.uniform(0, 3), name="small node"), ball("fat", c, (r*.6, r*.35, r*.5))]
     for _ in some(1.2): out += [ball("fluid", site("liver"), np.full(3, gen.uniform(5, 15)), clip=1, name="liver cyst")]

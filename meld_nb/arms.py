@@ -19,7 +19,7 @@ from .tables import check
 class Arm(NamedTuple):
     "One row of a result table: what a detector is trained on."
     label: str                     # in tables and figures
-    model: str = "meld"            # of `meld_nb.variants.model_kwargs`: where it starts
+    model: str = "meld"            # of `meld_nb.variants.make_model`: where it starts
     mined: str = ""                # source of mined rows: mam, score, self, truth, covered
     ignored: str = ""              # source of suspicious rows: nrm, random, universal, truth
     added: bool = False            # with random unlabelled slices
@@ -46,6 +46,7 @@ ARMS = {
     "universal": Arm("ignored by the DeepLesion expert, NRM's count", ignored="universal", added=True),
     "baseline_mam": Arm("baseline+MAM", "baseline", mined="mam", added=True),
     "concat": Arm("data sets concatenated", "concat"),
+    "peer": Arm("torchvision's Mask R-CNN", "peer"),
     # Table 4
     "positive_only": Arm("data sets concatenated, positives only", "positive_only"),
     "multitask": Arm("multi-task, no organ heads", "multitask"),

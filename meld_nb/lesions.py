@@ -13,7 +13,7 @@ from .core import InputError, rng
 from .anatomy import CHEST_NODES, CODE, HU, SCALE_XY, SCALE_Z, STATIONS, Body, grain_at, places, scan_position, station
 
 # %% ../nbs/lib/17_lesions.ipynb #4ee2570a
-SCALE_LESION = 1/3   # miniature mm per mm of a real lesion
+SCALE_LESION = .4    # miniature mm per mm of a real lesion
 ORGAN_SHARES = {"lymph node": .2978, "lung": .2201, "liver": .1151, "kidney": .0572, "bone": .0290, "adrenal gland": .0241,
                 "pancreas": .0241, "spleen": .0131, "others": .2195}  # Fig. 8
 
@@ -23,25 +23,25 @@ _KINDS = {
              "cavitary": (.08, (28, 48, 58, 52), 8, .8, -700)},
     "liver": {"hypodense": (.45, (30, 40, 52, 52), 8, 1.2, 0), "hypervascular": (.17, (34, 140, 72, 60), 8, 1., 0), "necrotic": (.23, (32, 58, 62, 58), 8, 1., -38),
               "indistinct": (.15, (33, 46, 62, 60), 8, 2.2, 0)},
-    "lymph node": {"solid": (.66, (40, 66, 84, 78), 8, .8, 0), "necrotic": (.16, (34, 50, 62, 58), 8, .8, -28), "enhancing": (.18, (42, 105, 118, 100), 8, .8, 0)},
-    "kidney": {"solid": (.5, (36, 80, 78, 70), 8, .8, 0), "heterogeneous": (.35, (35, 120, 100, 80), 8, .8, -36), "hyperattenuating": (.15, (68, 76, 80, 78), 8, .8, 0)},
-    "bone": {"lytic": (.5, (55, 78, 88, 82), 15, 1.1, 0), "sclerotic": (.35, (640,)*4, 110, 1.1, 0), "mixed": (.15, (360,)*4, 80, 1.1, -200)},
-    "adrenal gland": {"adenoma": (.45, (8, 48, 52, 34), 8, .8, 0), "metastasis": (.55, (36, 72, 82, 76), 8, .8, 0)},
+    "lymph node": {"solid": (.62, (48, 82, 102, 94), 8, .8, 0), "necrotic": (.2, (36, 66, 82, 76), 8, .8, -45), "enhancing": (.18, (46, 115, 126, 108), 8, .8, 0)},
+    "kidney": {"solid": (.5, (54, 84, 84, 76), 8, .8, 0), "heterogeneous": (.35, (52, 110, 100, 84), 8, .8, -45), "hyperattenuating": (.15, (78, 84, 88, 86), 8, .8, 0)},
+    "bone": {"lytic": (.5, (50, 74, 84, 78), 12, .9, 0), "sclerotic": (.4, (950,)*4, 120, .9, 0), "mixed": (.1, (560,)*4, 80, .9, -420)},
+    "adrenal gland": {"adenoma": (.45, (6, 36, 40, 28), 8, .8, 0), "metastasis": (.55, (48, 92, 104, 96), 8, .8, 0)},
     "pancreas": {"hypodense": (.6, (24, 48, 52, 50), 8, 1.2, 0), "cystic": (.25, (14, 14, 16, 16), 4, .8, 0), "hypervascular": (.15, (44, 170, 130, 100), 8, .8, 0)},
     "spleen": {"hypodense": (1., (28, 56, 64, 60), 8, 1.1, 0)},
-    "others": {"soft tissue": (.2, (42, 66, 78, 74), 10, .8, 0), "muscle": (.1, (42, 66, 78, 74), 10, .8, 0), "bowel": (.15, (42, 66, 78, 74), 10, .8, 0),
-               "pelvic mass": (.14, (34, 58, 68, 64), 10, .8, -20), "mediastinal mass": (.1, (42, 66, 78, 74), 10, .8, -20), "pleural": (.1, (42, 66, 78, 74), 10, .8, 0),
-               "peritoneal": (.14, (42, 66, 78, 74), 10, .8, 0), "abdominal wall": (.07, (42, 66, 78, 74), 10, .8, 0)},
+    "others": {"soft tissue": (.2, (48, 86, 102, 96), 10, .8, 0), "muscle": (.1, (48, 86, 102, 96), 10, .8, 0), "bowel": (.15, (48, 86, 102, 96), 10, .8, 0),
+               "pelvic mass": (.14, (40, 72, 86, 80), 10, .8, -40), "mediastinal mass": (.1, (46, 80, 96, 90), 10, .8, -40), "pleural": (.1, (48, 86, 102, 96), 10, .8, 0),
+               "peritoneal": (.14, (48, 86, 102, 96), 10, .8, 0), "abdominal wall": (.07, (48, 86, 102, 96), 10, .8, 0)},
 }
 _SIZE = {"lymph node": .95, "lung": .9, "liver": 1.05, "kidney": 1.08, "pancreas": 1.05, "spleen": 1.05, "others": 1.15, "adrenal gland": .95}  # times the median
-_LARGEST = {"adrenal gland": 5., "pancreas": 6.5, "spleen": 6.5, "kidney": 7.5, "bone": 5.5, "lymph node": 7., "lung": 9.}                      # mm
+_LARGEST = {"adrenal gland": 5.5, "pancreas": 7., "spleen": 7., "kidney": 8., "bone": 6., "lymph node": 8., "lung": 10.}                        # mm
 _LENGTH = {"lymph node": 1.45, "bone": 1.25, "others": 1.25, "lung": 1.12, "kidney": 1.1, "adrenal gland": 1.3, "pancreas": 1.2}               # long by short axis
 
 # %% ../nbs/lib/17_lesions.ipynb #86102143
 _PLACES = {
     "lung": lambda site: site("lung"), "liver": lambda site: site("liver", inner=True), "kidney": lambda site: site("kidney"),
     "adrenal gland": lambda site: site("adrenal"), "pancreas": lambda site: site("pancreas"), "spleen": lambda site: site("spleen", inner=True),
-    "bone": lambda site: site(("marrow", "cortex")),
+    "bone": lambda site: site("marrow"),
     "soft tissue": lambda site: site("fat", lambda u, v, w: (u/136)**2 + (v/88)**2 > 1, inner=True), "muscle": lambda site: site("muscle"),
     "bowel": lambda site: site("bowel_wall"), "abdominal wall": lambda site: site("muscle", lambda u, v, w: (v < -60) & (w < 330)),
     "pelvic mass": lambda site: site(("fat", "bowel_wall", "organ"), lambda u, v, w: (w < 130) & (w > 30) & (np.abs(u) < 60) & (np.abs(v) < 50)),
@@ -71,7 +71,7 @@ def draw_lesions(
     n:int,                          # how many
     *, shares:dict=ORGAN_SHARES,    # organ -> probability; half of a patient's lesions follow it, half the patient's own mixture
     spread:float=2.,                # how alike these mixtures are; small: each patient has few kinds
-    median_mm:float=2.95,           # median radius of the miniature lesions
+    median_mm:float=3.5,            # median radius of the miniature lesions
     prefix:str="",                  # of the lesion_ids
     site=None,                      # where things may lie (see `places`); default: anywhere in the body
     stations:tuple=tuple(STATIONS), # lymph node stations that can be involved
@@ -88,7 +88,7 @@ def draw_lesions(
             q = _new(gen, organ, site, likely)
             if q is None: continue
             mass = 1.35 if q["kind"].endswith("mass") else 1.
-            r = float(np.clip(np.exp(gen.normal(np.log(median_mm*_SIZE.get(organ, 1.)*mass), .4)), 1.75, _LARGEST.get(organ, 9.5)))
+            r = float(np.clip(np.exp(gen.normal(np.log(median_mm*_SIZE.get(organ, 1.)*mass), .4)), 2.2, _LARGEST.get(organ, 11.)))
             if all(np.linalg.norm((np.array(q["point"])-o["point"])*scale) > 1.15*(r+o["r0"]) for o in out):
                 out.append(q | _form(gen, q, r) | dict(lesion_id=f"{prefix}L{len(out)+1:02d}")); break
     return out
@@ -100,7 +100,7 @@ def _form(gen, q, r):
     lobes = gen.normal(size=(7, 3)); lobes /= np.linalg.norm(lobes, axis=1, keepdims=True)
     return dict(r0=r, axes=tuple(map(float, axes/np.cbrt(axes.prod()))), yaw=float(gen.uniform(0, np.pi)), tilt=float(gen.normal(0, .35)), lobes=lobes.tolist(),
                 bumps=(gen.uniform(.25, .6, 7) if spicules else gen.normal(0, .13, 7)).tolist(), power=28 if spicules else 4,
-                grain=tuple(map(float, gen.uniform(0, 100, 3))), texture=float(gen.uniform(5, 14)))
+                grain=tuple(map(float, gen.uniform(0, 100, 3))), texture=float(gen.uniform(8, 20)))
 
 # %% ../nbs/lib/17_lesions.ipynb #59b2845c
 def history(
@@ -113,7 +113,7 @@ def history(
     for i, q in enumerate(lesions):
         born = gen.integers(1, studies) if studies > 1 and gen.random() < .14 else 0
         gone = gen.integers(born+1, studies+1) if gen.random() < .12 else studies
-        out[i, born:gone] = np.clip(q["r0"]*np.exp(np.cumsum(gen.normal(.03, .17, studies))), 1.5, 10.5)[born:gone]
+        out[i, born:gone] = np.clip(q["r0"]*np.exp(np.cumsum(gen.normal(.03, .17, studies))), 2., 12.)[born:gone]
     return out
 
 def follow(

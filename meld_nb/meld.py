@@ -307,7 +307,7 @@ def add_masks(
     probs = model.mask_head(roi_features(features, rois, 14, model.trunk.stride)).sigmoid()
     for (_, d), p in zip(found, probs.split(n)): d["masks"] = p
 
-# %% ../nbs/lib/25_meld.ipynb #8f25eff9
+# %% ../nbs/lib/25_meld.ipynb #5f397b2b
 MODELS = {"MELD": MELD} # what `load_model` can build
 
 def save_model(
@@ -330,7 +330,7 @@ def load_model(
     model.meta = head["meta"]
     return model.to(device).eval()
 
-# %% ../nbs/lib/25_meld.ipynb #4595ef1b
+# %% ../nbs/lib/25_meld.ipynb #438c6f84
 class _AsIs(GeneralizedRCNNTransform):
     "torchvision's batching without its resizing: our images are on the study grid already."
     def __init__(self): super().__init__(1, 1, [0.]*9, [1.]*9, size_divisible=16)
@@ -350,8 +350,7 @@ class TorchvisionPeer(nn.Module):
         self.datasets, w, head = model.datasets, model.trunk.width, c["head_width"]
         pool = lambda n: MultiScaleRoIAlign(["0"], n, 2)
         mask = dict(mask_roi_pool=pool(14), mask_head=MaskRCNNHeads(w, (c["mask_width"],)*4, 1), mask_predictor=MaskRCNNPredictor(c["mask_width"], c["mask_width"], 2))
-        names = dict(rpn_pre_nms_top_n="rpn_pre_nms_top_n", rpn_post_nms_top_n="rpn_post_nms_top_n")
-        split = {f"{k}_{when}": c[k][i] for k in names for i, when in enumerate(("train", "test"))}
+        split = {f"{k}_{when}": c[k][i] for k in ("rpn_pre_nms_top_n", "rpn_post_nms_top_n") for i, when in enumerate(("train", "test"))}
         same = ("rpn_nms_thresh", "rpn_fg_iou_thresh", "rpn_bg_iou_thresh", "rpn_batch_size_per_image", "rpn_positive_fraction",
                 "box_score_thresh", "box_nms_thresh", "box_detections_per_img", "box_batch_size_per_image", "box_positive_fraction")
         self.net = MaskRCNN(_OneLevel(model.trunk), rpn_anchor_generator=AnchorGenerator((tuple(c["anchors_px"]),), (tuple(c["anchor_ratios"]),)),
@@ -359,13 +358,16 @@ class TorchvisionPeer(nn.Module):
                             **mask, **split, **{k: c[k] for k in same})
         self.net.transform = _AsIs()
 
+    @property
+    def trunk(self): return self.net.backbone.body
+
     def forward(self, images, targets=None, *, experts=None, masks=False):
         "Losses in training, under torchvision's names; in evaluation for each image a dict expert -> boxes, scores, organ_w."
-        if not self.training:
-            which(self, experts)
-            return [{self.datasets[0]: dict(boxes=to_centres(d["boxes"]), scores=d["scores"], organ_w=d["scores"].new_zeros(len(d["scores"]), 0))}
-                    for d in self.net(list(images))]
-        return self.net(list(images), [self._target(im, t) for im, t in zip(images, targets)])
+        images = [torch.as_tensor(im) for im in images]
+        if self.training: return self.net(images, [self._target(im, t) for im, t in zip(images, targets)])
+        which(self, experts)
+        with torch.no_grad(): found = self.net(images)
+        return [{self.datasets[0]: dict(boxes=to_centres(d["boxes"]), scores=d["scores"], organ_w=d["scores"].new_zeros(len(d["scores"]), 0))} for d in found]
 
     def _target(self, image, t):
         own = is_role(torch.as_tensor(t["roles"]), "annotated")
@@ -378,7 +380,6 @@ class TorchvisionPeer(nn.Module):
             filled = torch.where(has, torch.as_tensor(t["masks"])[own].bool(), filled)
         return dict(boxes=boxes.to(image.device), labels=torch.ones(len(boxes), dtype=torch.long, device=image.device), masks=filled.byte().to(image.device))
 
-    @torch.no_grad()
     def volume(self, images, centres=None, experts=None, masks=False, chunk=8):
         "Slice by slice."
         centres = range(len(images)) if centres is None else [int(c) for c in centres]
@@ -386,7 +387,7 @@ class TorchvisionPeer(nn.Module):
 
 MODELS["TorchvisionPeer"] = TorchvisionPeer
 
-# %% ../nbs/lib/25_meld.ipynb #63983918
+# %% ../nbs/lib/25_meld.ipynb #1ae527a8
 def describe(
     config:dict,   # arguments of `MELD`
     size:int=512,  # of a square slice, px; a multiple of 16

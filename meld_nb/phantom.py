@@ -107,11 +107,11 @@ def acquire(
 DEFAULTS = dict(
     train=10, val=4, test=6, # DeepLesion patients
     single=4,                # volumes of each single-type set
-    lesions=19.,             # mean number of lesions of a DeepLesion patient
+    lesions=18.,             # mean number of lesions of a DeepLesion patient
     clustering=2.,           # how evenly lesions are spread over patients (size of the negative binomial)
-    median_mm=2.95,          # median radius of the miniature lesions
-    contrast=1.25,           # scales how lesions of liver, spleen and pancreas differ from their organ
-    noise=11.,               # HU, soft kernel, 2 mm
+    median_mm=3.5,           # median radius of the miniature lesions
+    contrast=1.5,            # scales how lesions of liver, spleen and pancreas differ from their organ
+    noise=9.,                # HU, soft kernel, 2 mm
     annotated=.29,           # share of the lesions of released sub-volumes that is marked
     released=.29,            # share that decides which sub-volumes are released
     noisy=.015,              # marks beside any lesion (Possibly_noisy), for each mark
@@ -148,7 +148,7 @@ def _series(gen, body, pose, noise):
     "The one or two series of a study."
     scan = lambda region, interval, phase, kernel, s: make_scan(gen, body, pose, region=region, interval=interval, phase=phase, kernel=kernel, noise=noise*s*gen.uniform(.8, 1.25))
     region = str(gen.choice(["trunk", "chest", "abdomen and pelvis", "chest and abdomen"], p=[.4, .22, .22, .16]))
-    phase, interval = int(gen.choice(4, p=[.16, .12, .64, .08])), float(gen.choice([5, 2, 1], p=[.2, .5, .3]))
+    phase, interval = int(gen.choice(4, p=[.1, .12, .7, .08])), float(gen.choice([5, 2, 1], p=[.15, .52, .33]))
     out = [scan(region, interval, phase, "soft", {5.: .8, 2.: 1., 1.: 1.2}[interval])]
     if gen.random() < .45:
         if region != "abdomen and pelvis" and gen.random() < .6: out.append(scan("chest", float(gen.choice([1, 2])), phase, "sharp", 1.))
@@ -348,7 +348,7 @@ def _single(name, seed, opt, i):
                            stations=tuple(t for t, (c, _) in STATIONS.items() if lo < c[2] < hi))
     lesions = set_contrast(lesions, body, opt["contrast"]*(1.15 if name == "lits" else 1))
     pose = make_pose(gen)
-    here = follow(body, pose, lesions, [min(q["r0"], 5.2) if name == "luna16" and q["organ"] == "lung" else q["r0"] for q in lesions])   # no masses among nodules
+    here = follow(body, pose, lesions, [min(q["r0"], 6.) if name == "luna16" and q["organ"] == "lung" else q["r0"] for q in lesions])   # no masses among nodules
     scan = make_scan(gen, body, pose, region=region, interval=float(gen.choice(s["intervals"])), phase=int(gen.choice(4, p=s["phases"])),
                      kernel=str(gen.choice(s["kernels"])), noise=opt["noise"]*s["noise"])
     hu, liver, found, near = acquire(body, pose, scan, np.arange(scan.n), here, rng(seed, "noise", name, i))
