@@ -95,7 +95,7 @@ def needs(
     "Which chapters an arm's training reads. InputError for an unknown name."
     arm, change = arm_of(name)
     start = {"baseline": "20", "meld": "25"}.get(arm.model, "18?")
-    mined = {"mam": "35" if "theta" in change else "40", "score": "40", "truth": "58", "covered": "58"}
+    mined = {"mam": "35 40" if "theta" in change else "40", "score": "40", "truth": "58", "covered": "58"}
     ignored = {"nrm": "30" if "sigma" in change else "50", "random": "50", "universal": "50", "truth": "58"}
     found = ["10", "15", start, "30" if arm.added else "", mined.get(arm.mined, ""), ignored.get(arm.ignored, "")]
     return " ".join(dict.fromkeys(n for n in found if n))

@@ -165,7 +165,7 @@ def world_boxes(
     world = (volume.world @ volume.native.inverse()).bounds3d(detections[cols].to_numpy(float))
     return detections.assign(**dict(zip(_WORLD, world.T)))
 
-# %% ../nbs/lib/41_predict.ipynb #c9698270
+# %% ../nbs/lib/41_predict.ipynb #246b03a4
 def _images(gv, zs, crop, max_size, batch):
     "Samples of native slices, in batches of one padded size."
     part, size = [], None
@@ -210,7 +210,7 @@ def _like_file(gv, masks):
     if abs(a[0,1]) > abs(a[0,0]): masks, a = masks.transpose(0,2,1), a[::-1]
     return masks[:, ::-1 if a[1,1] < 0 else 1, ::-1 if a[0,0] < 0 else 1]
 
-# %% ../nbs/lib/41_predict.ipynb #3d8d58de
+# %% ../nbs/lib/41_predict.ipynb #786e78a2
 def proposal_slices(
     cache:str|Path,         # folder of `build_cache`
     slices:pd.DataFrame,    # table slices: what may be chosen
@@ -238,7 +238,7 @@ def propose(
     "Proposals of the experts on a slice every 5 mm and on all key slices (§3.2). All slices of a volume have one crop."
     return detect_slices(model, cache, proposal_slices(cache, slices, every_mm), experts, crop="volume", **options)
 
-# %% ../nbs/lib/41_predict.ipynb #7b95ece9
+# %% ../nbs/lib/41_predict.ipynb #05a789b7
 def embed_boxes(
     lesanet,            # LesaNet; its `patch` and `mm` say what it looks at
     cache:str|Path,     # folder of `build_cache`
