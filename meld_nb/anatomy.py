@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCALE_XY', 'SCALE_Z', 'PHASES', 'CLASSES', 'TISSUES', 'CODE', 'HU', 'CLASS_OF', 'STATIONS', 'CHEST_NODES', 'Shape',
            'ball', 'tube', 'drum', 'bounds', 'signed_distance', 'Body', 'station', 'Pose', 'make_pose', 'scan_position',
-           'grain_at', 'paint', 'places', 'make_body', 'body_extent', 'pretrain_batch']
+           'grain_at', 'paint', 'places', 'make_body', 'body_extent', 'pretrain_slab', 'pretrain_sample']
 
 # %% ../nbs/lib/17_anatomy.ipynb #c811b7a0
 from typing import NamedTuple
@@ -606,26 +606,31 @@ def body_extent(body:Body): # half width, front (negative) and back, mm
     return SCALE_XY*bx*w[1:-2].max(), -SCALE_XY*by*((d-c).max()+30), SCALE_XY*by*(d+c)[3:11].max()
 
 # %% ../nbs/lib/17_anatomy.ipynb #9dc14225
-def pretrain_batch(
+def pretrain_slab(
     gen,               # numpy Generator; one that is keyed apart from every world's
-    n:int,             # samples
+    n:int=32,          # slices, 2 mm apart, from head to feet
     size:int|tuple=96, # height and width, pixels of about 0.8 mm
-    *, bodies:int=4,   # samples that share a body
-): # images float32 [n,9,H,W], HU at 2 mm steps from head to feet; labels uint8 [n,H,W] of the centre slice (index into CLASSES)
-    "Lesion-free scenes with a dense tissue map, for pretraining trunks."
+): # HU without noise, int16 [n,H,W]; tissue uint8 [n,H,W], index into CLASSES
+    "A slab of a lesion-free body with its tissue map, for pretraining trunks."
     h, w = (size, size) if np.isscalar(size) else size
-    images, labels = np.empty((n, 9, h, w), np.float32), np.empty((n, h, w), np.uint8)
-    for i in range(n):
-        if i % bodies == 0: body = make_body(gen, lookalikes=False)
-        hu, inside = HU + gen.normal(0, 12, HU.shape), CLASS_OF > 0
-        hu[inside] += (hu[inside]-40)*gen.normal(0, .25, (int(inside.sum()), 1))
-        b, pose, px = body._replace(hu=hu.astype(np.float32), offset=tuple(gen.uniform(0, 100, 3))), make_pose(gen), .8*gen.uniform(.8, 1.25)
-        x, y = ((np.arange(k)-(k-1)/2)*px + gen.normal(0, s) for k, s in ((w, 7), (h, 4)))
-        z = float(scan_position(b, pose, [[0, 0, gen.uniform(20, 585)]])[0, 2]) - 2*(np.arange(9)-4.)
-        im, lab, *_ = paint(b, pose, x, y, z, int(gen.integers(len(PHASES))))
-        im = ndi.gaussian_filter(im, (0, *[gen.uniform(.2, .8)]*2))
-        noise = ndi.gaussian_filter(gen.standard_normal(im.shape, dtype=np.float32), (0, *[gen.uniform(.3, .9)]*2))
-        im += noise*np.float32(gen.uniform(5, 25)/noise.std())
-        lab, turn = CLASS_OF[lab[4]], (slice(None, None, int(gen.choice([-1, 1]))), slice(None, None, int(gen.choice([-1, 1]))))
-        images[i], labels[i] = np.clip(im, -1024, 3071)[(slice(None), *turn)], lab[turn]
-    return images, labels
+    body = make_body(gen, lookalikes=False)
+    hu, inside = HU + gen.normal(0, 12, HU.shape), CLASS_OF > 0
+    hu[inside] += (hu[inside]-40)*gen.normal(0, .25, (int(inside.sum()), 1))
+    b, pose, px = body._replace(hu=hu.astype(np.float32), offset=tuple(gen.uniform(0, 100, 3))), make_pose(gen), .8*gen.uniform(.8, 1.25)
+    x, y = ((np.arange(k)-(k-1)/2)*px + gen.normal(0, s) for k, s in ((w, 7), (h, 4)))
+    z = float(scan_position(b, pose, [[0, 0, gen.uniform(20, 585)]])[0, 2]) - 2*(np.arange(n)-n//2)
+    im, tissue, *_ = paint(b, pose, x, y, z, int(gen.integers(len(PHASES))))
+    return np.clip(im, -1024, 3071).astype(np.int16), CLASS_OF[tissue]
+
+def pretrain_sample(
+    gen,                # numpy Generator
+    hu:np.ndarray,      # [n,H,W], n >= 9, of `pretrain_slab`
+    classes:np.ndarray, # [n,H,W]
+): # image float32 [9,H,W], HU; tissue uint8 [H,W] of the middle slice
+    "A picture out of a slab, with its own sharpness, noise and mirroring."
+    c = int(gen.integers(4, len(hu)-4))
+    blur = lambda a, lo, hi: ndi.gaussian_filter(a, (0, *[gen.uniform(lo, hi)]*2), truncate=2.5)
+    im, noise = blur(hu[c-4:c+5].astype(np.float32), .2, .8), blur(gen.standard_normal((9, *hu.shape[1:]), dtype=np.float32), .3, .9)
+    im += noise*np.float32(gen.uniform(5, 25)/noise.std())
+    turn = tuple(slice(None, None, int(gen.choice([-1, 1]))) for _ in range(2))
+    return np.clip(im, -1024, 3071)[(slice(None), *turn)], classes[c][turn]

@@ -13,7 +13,7 @@ from .core import InputError, rng
 from .anatomy import CHEST_NODES, CODE, HU, SCALE_XY, SCALE_Z, STATIONS, Body, grain_at, places, scan_position, station
 
 # %% ../nbs/lib/17_lesions.ipynb #4ee2570a
-SCALE_LESION = .4    # miniature mm per mm of a real lesion
+SCALE_LESION = .45   # miniature mm per mm of a real lesion
 ORGAN_SHARES = {"lymph node": .2978, "lung": .2201, "liver": .1151, "kidney": .0572, "bone": .0290, "adrenal gland": .0241,
                 "pancreas": .0241, "spleen": .0131, "others": .2195}  # Fig. 8
 
@@ -34,7 +34,7 @@ _KINDS = {
                "peritoneal": (.14, (48, 86, 102, 96), 10, .8, 0), "abdominal wall": (.07, (48, 86, 102, 96), 10, .8, 0)},
 }
 _SIZE = {"lymph node": .95, "lung": .9, "liver": 1.05, "kidney": 1.08, "pancreas": 1.05, "spleen": 1.05, "others": 1.15, "adrenal gland": .95}  # times the median
-_LARGEST = {"adrenal gland": 5.5, "pancreas": 7., "spleen": 7., "kidney": 8., "bone": 6., "lymph node": 8., "lung": 10.}                        # mm
+_LARGEST = {"adrenal gland": 6., "pancreas": 7.5, "spleen": 8., "kidney": 9., "bone": 6.5, "lymph node": 9., "lung": 11.5}                        # mm
 _LENGTH = {"lymph node": 1.45, "bone": 1.25, "others": 1.25, "lung": 1.12, "kidney": 1.1, "adrenal gland": 1.3, "pancreas": 1.2}               # long by short axis
 
 # %% ../nbs/lib/17_lesions.ipynb #86102143
@@ -71,7 +71,7 @@ def draw_lesions(
     n:int,                          # how many
     *, shares:dict=ORGAN_SHARES,    # organ -> probability; half of a patient's lesions follow it, half the patient's own mixture
     spread:float=2.,                # how alike these mixtures are; small: each patient has few kinds
-    median_mm:float=3.5,            # median radius of the miniature lesions
+    median_mm:float=3.9,            # median radius of the miniature lesions
     prefix:str="",                  # of the lesion_ids
     site=None,                      # where things may lie (see `places`); default: anywhere in the body
     stations:tuple=tuple(STATIONS), # lymph node stations that can be involved
@@ -88,7 +88,7 @@ def draw_lesions(
             q = _new(gen, organ, site, likely)
             if q is None: continue
             mass = 1.35 if q["kind"].endswith("mass") else 1.
-            r = float(np.clip(np.exp(gen.normal(np.log(median_mm*_SIZE.get(organ, 1.)*mass), .4)), 2.2, _LARGEST.get(organ, 11.)))
+            r = float(np.clip(np.exp(gen.normal(np.log(median_mm*_SIZE.get(organ, 1.)*mass), .4)), 2.4, _LARGEST.get(organ, 12.)))
             if all(np.linalg.norm((np.array(q["point"])-o["point"])*scale) > 1.15*(r+o["r0"]) for o in out):
                 out.append(q | _form(gen, q, r) | dict(lesion_id=f"{prefix}L{len(out)+1:02d}")); break
     return out
@@ -113,7 +113,7 @@ def history(
     for i, q in enumerate(lesions):
         born = gen.integers(1, studies) if studies > 1 and gen.random() < .14 else 0
         gone = gen.integers(born+1, studies+1) if gen.random() < .12 else studies
-        out[i, born:gone] = np.clip(q["r0"]*np.exp(np.cumsum(gen.normal(.03, .17, studies))), 2., 12.)[born:gone]
+        out[i, born:gone] = np.clip(q["r0"]*np.exp(np.cumsum(gen.normal(.03, .17, studies))), 2.2, 13.)[born:gone]
     return out
 
 def follow(

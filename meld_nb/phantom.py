@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REGIONS', 'DEFAULTS', 'PROFILES', 'WINDOW_MM', 'Scan', 'make_scan', 'acquire', 'world_options', 'plan_patient',
-           'write_world', 'pretrain_batch']
+           'write_world']
 
 # %% ../nbs/lib/17_phantom.ipynb #a25e706a
 import json, os, pickle, shutil
@@ -16,14 +16,11 @@ import pandas as pd
 from scipy import ndimage as ndi
 
 from .core import InputError, atomic_path, key_seed, progress, read_json, rng, write_json
-from .anatomy import CHEST_NODES, PHASES, SCALE_XY, SCALE_Z, STATIONS, Body, bounds, body_extent, make_body, make_pose, paint, places, pretrain_batch, scan_position
+from .anatomy import CHEST_NODES, PHASES, SCALE_XY, SCALE_Z, STATIONS, Body, bounds, body_extent, make_body, make_pose, paint, places, scan_position
 from .lesions import (ONTOLOGY, ORGAN_SHARES, SCALE_LESION, annotate, describe, draw_lesion, draw_lesions, follow, history, long_mm, outline, recist, sections,
                              set_contrast, with_parents)
 
-# %% ../nbs/lib/17_phantom.ipynb #9349f186
-_all_ = ["pretrain_batch"]   # defined with the bodies, listed here too
-
-# %% ../nbs/lib/17_phantom.ipynb #21653bf4
+# %% ../nbs/lib/17_phantom.ipynb #1b512200
 class Scan(NamedTuple):
     "Settings of one series. Slice 0 is the uppermost."
     px: float        # pixel size, mm
@@ -59,7 +56,7 @@ def make_scan(
     x0, y0 = gen.normal(0, 1.5, 2) - px*(matrix-1)/2
     return Scan(px, matrix, interval, phase, kernel, noise, round(float(hi), 4), int((hi-lo)/interval)+1, round(float(x0), 4), round(float(y0)+1.5, 4))
 
-# %% ../nbs/lib/17_phantom.ipynb #b0ea21e3
+# %% ../nbs/lib/17_phantom.ipynb #21653bf4
 def _table(x, y, back):
     "HU of the patient table [y,x] under a body whose back lies at `back` mm; -2000 where there is none."
     d = np.abs(y[:,None]-(back+3.2-(x[None,:]/42)**2*3))
@@ -103,13 +100,13 @@ def acquire(
             for s, b in zip(body.shapes, boxes) if s.name and (b[3:] > [0, 0, -.5]).all() and (b[:3] < [len(x), len(rows), len(z)-.5]).all()]
     return _reconstruct(full, scan, gen), seg, found, near
 
-# %% ../nbs/lib/17_phantom.ipynb #ce8b9e0f
+# %% ../nbs/lib/17_phantom.ipynb #8604f7b2
 DEFAULTS = dict(
     train=10, val=4, test=6, # DeepLesion patients
     single=4,                # volumes of each single-type set
-    lesions=18.,             # mean number of lesions of a DeepLesion patient
+    lesions=16.,             # mean number of lesions of a DeepLesion patient
     clustering=2.,           # how evenly lesions are spread over patients (size of the negative binomial)
-    median_mm=3.5,           # median radius of the miniature lesions
+    median_mm=3.9,           # median radius of the miniature lesions
     contrast=1.5,            # scales how lesions of liver, spleen and pancreas differ from their organ
     noise=9.,                # HU, soft kernel, 2 mm
     annotated=.29,           # share of the lesions of released sub-volumes that is marked
@@ -143,7 +140,7 @@ def world_options(
         if k in ("lesions", "clustering", "median_mm") and v <= 0: raise InputError(f"world parameter {k}: must be positive, got {v}")
     return opt
 
-# %% ../nbs/lib/17_phantom.ipynb #e5a150c7
+# %% ../nbs/lib/17_phantom.ipynb #80fc0a41
 def _series(gen, body, pose, noise):
     "The one or two series of a study."
     scan = lambda region, interval, phase, kernel, s: make_scan(gen, body, pose, region=region, interval=interval, phase=phase, kernel=kernel, noise=noise*s*gen.uniform(.8, 1.25))
@@ -163,7 +160,7 @@ def _windows(keys, half, n):
         else: out.append([a, b])
     return out
 
-# %% ../nbs/lib/17_phantom.ipynb #8db215e6
+# %% ../nbs/lib/17_phantom.ipynb #77eaadac
 def plan_patient(
     seed:int, opt:dict,  # see `world_options`
     pid:int, split:str,  # patient number; train, val or test
@@ -201,7 +198,7 @@ def _study(gen, key, opt, name, pose, here, scans, habit):
         if windows: out.append(dict(name=f"{name}_{k+1:02d}", study=int(name[-2:]), number=k+1, scan=c, pose=pose, lesions=here, marks=marks[k], beside=beside, windows=windows))
     return out
 
-# %% ../nbs/lib/17_phantom.ipynb #c681ff6f
+# %% ../nbs/lib/17_phantom.ipynb #2b43e44d
 def _turned(lo, hi, n, flip): return (n-1-hi, n-1-lo) if flip else (lo, hi)
 
 def _truth(vid, lesions, found, scan, n, flip=(False,)*3, marked=()):
@@ -230,7 +227,7 @@ def _structures(vid, near, scan, n, flip=(False,)*3):
         out.append(dict(volume_id=vid, structure=name, x1=x1, y1=y1, z1=z1, x2=x2, y2=y2, z2=z2))
     return out
 
-# %% ../nbs/lib/17_phantom.ipynb #9d09c8bd
+# %% ../nbs/lib/17_phantom.ipynb #fb13c1d6
 def _sub_volume(p, window, body, gen):
     "One released sub-volume: hu, found, structures, marks (lesion or None, slice, RECIST points)."
     (a, b), c, marks = window, p["scan"], []
@@ -261,7 +258,7 @@ def _complete(t3, found, lesions, marks, first, opt, matrix):
         three.append([round(t["x1"]), round(t["y1"]), t["z1"]+first+1, round(t["x2"]), round(t["y2"]), t["z2"]+first+1])
     return two, three
 
-# %% ../nbs/lib/17_phantom.ipynb #6346354c
+# %% ../nbs/lib/17_phantom.ipynb #9d09c8bd
 def _coarse_type(q):
     "DeepLesion's coarse type: 1 bone, 2 abdomen, 3 mediastinum, 4 liver, 5 lung, 6 kidney, 7 soft tissue, 8 pelvis."
     if q["organ"] == "lymph node":
@@ -302,7 +299,7 @@ def _deeplesion_patient(root, seed, opt, pid, split):
                     out["test"].append(dict(name=name, two=two, three=three))
     return out
 
-# %% ../nbs/lib/17_phantom.ipynb #79105d85
+# %% ../nbs/lib/17_phantom.ipynb #0859773f
 def _text_labels(gen, rows, share):
     "Content of the labels' JSON; a lesion's index is its row in DL_info.csv."
     terms = list(ONTOLOGY); code = {t: i for i, t in enumerate(terms)}
@@ -329,7 +326,7 @@ def _ontology_table(labels):
     return pd.DataFrame([{"id": 500+i, "class": c, "term": t, "synonyms": t, "num_detected": int(n[i]), "term_exclusive": join(x), "term_parents": join(p),
                           "term_children": join(s for s, v in ONTOLOGY.items() if t in v[1]), "": ""} for i, (t, (c, p, x)) in enumerate(ONTOLOGY.items())])
 
-# %% ../nbs/lib/17_phantom.ipynb #7af4ed8f
+# %% ../nbs/lib/17_phantom.ipynb #e74d9d51
 _SINGLE = {  # share of its organ among the lesions, mean number of lesions, times the median radius; scans
     "luna16": dict(organ="lung", share=.62, n=7., size=.92, region="lungs", intervals=(1.25, 2., 2.5), phases=(.8, .1, .1, 0.), kernels=("sharp", "soft"), noise=1.35),
     "lits": dict(organ="liver", share=.62, n=8., size=1.12, region="liver", intervals=(1., 2., 2.5, 5.), phases=(0., .1, .9, 0.), kernels=("soft",), noise=.9),
@@ -348,13 +345,13 @@ def _single(name, seed, opt, i):
                            stations=tuple(t for t, (c, _) in STATIONS.items() if lo < c[2] < hi))
     lesions = set_contrast(lesions, body, opt["contrast"]*(1.15 if name == "lits" else 1))
     pose = make_pose(gen)
-    here = follow(body, pose, lesions, [min(q["r0"], 6.) if name == "luna16" and q["organ"] == "lung" else q["r0"] for q in lesions])   # no masses among nodules
+    here = follow(body, pose, lesions, [min(q["r0"], 7.2) if name == "luna16" and q["organ"] == "lung" else q["r0"] for q in lesions])   # no masses among nodules
     scan = make_scan(gen, body, pose, region=region, interval=float(gen.choice(s["intervals"])), phase=int(gen.choice(4, p=s["phases"])),
                      kernel=str(gen.choice(s["kernels"])), noise=opt["noise"]*s["noise"])
     hu, liver, found, near = acquire(body, pose, scan, np.arange(scan.n), here, rng(seed, "noise", name, i))
     return gen, body, pose, scan, here, hu, liver, {k: v for k, v in found.items() if sections(v)}, near
 
-# %% ../nbs/lib/17_phantom.ipynb #2ffe1faa
+# %% ../nbs/lib/17_phantom.ipynb #7af4ed8f
 def _image(a, scan, flip=(False,)*3):
     "SimpleITK image of a slab [z from the head,y,x], z ascending; axes (x, y, z) that are flipped run the other way in the file, and its header says so."
     import SimpleITK as sitk
@@ -380,7 +377,7 @@ def _tables(vid, here, found, near, scan, flip, marked):
     t3, t2 = _truth(vid, here, found, scan, scan.n, flip, set(marked))
     return dict(truth3d=t3, truth2d=t2, lookalikes=_structures(vid, near, scan, scan.n, flip))
 
-# %% ../nbs/lib/17_phantom.ipynb #3727e5a6
+# %% ../nbs/lib/17_phantom.ipynb #2ffe1faa
 def _luna_volume(root, seed, opt, i):
     "Write one LUNA16 scan; rows of its CSVs beside the truth."
     import SimpleITK as sitk
@@ -413,7 +410,7 @@ def _lits_volume(root, seed, opt, i):
         with atomic_path(Path(root)/"lits"/name) as tmp: sitk.WriteImage(_image(a, scan, flip), str(tmp), False)
     return _tables(f"lits/volume-{i}", here, found, near, scan, flip, ids)
 
-# %% ../nbs/lib/17_phantom.ipynb #f9911465
+# %% ../nbs/lib/17_phantom.ipynb #3727e5a6
 def _dicom(case, seed, scan, k, number, pixels):
     "One CT slice as a DICOM data set; UIDs follow from the seed."
     import pydicom
@@ -442,7 +439,7 @@ def _nih_volume(root, seed, opt, i):
     with atomic_path(Path(root)/"nih_ln"/"MED_ABD_LYMPH_MASKS"/case/f"{case}_mask.nii.gz") as tmp: sitk.WriteImage(_image(nodes, scan), str(tmp), True)
     return _tables(f"nih_ln/{case}", here, found, near, scan, (False,)*3, ids)
 
-# %% ../nbs/lib/17_phantom.ipynb #5cbac05c
+# %% ../nbs/lib/17_phantom.ipynb #6ffb3353
 _WRITERS = {"deeplesion": _deeplesion_patient, "luna16": _luna_volume, "lits": _lits_volume, "nih_ln": _nih_volume}
 
 def _task(root, seed, opt, kind, *args):
@@ -484,7 +481,7 @@ def _finish(root, seed, opt, parts):
     for k, t in tables.items():
         with atomic_path(root/"truth"/f"{k}.parquet") as tmp: pd.DataFrame(t).to_parquet(tmp, index=False)
 
-# %% ../nbs/lib/17_phantom.ipynb #378b3442
+# %% ../nbs/lib/17_phantom.ipynb #5cbac05c
 def _claim(root, record):
     "Make `root` this world's folder; True if the world is complete. InputError if it holds anything else."
     file = root/"world.json"
