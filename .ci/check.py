@@ -1,6 +1,6 @@
-"""Everything `make test` checks: clean notebooks, export in sync, README in sync, library tests, smoke study.
+"""Everything `make test` checks: clean notebooks, export in sync, README in sync, library tests, smoke study, and the same without truth and killed.
 
-The last line counts notebooks: those of nbs/lib run as tests, those of nbs/study run as the smoke study.
+The last line counts notebooks: those of nbs/lib run as tests, those of nbs/study run as the smoke study; and the tests of tests/, which go on from the smoke study.
 """
 import argparse, hashlib, json, os, shutil, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
@@ -79,14 +79,18 @@ def main():
             print(f"{'passed' if ok else 'FAILED'} {path.name} in {seconds:.0f} s" + (f" (over {SLOW_S} s)" if seconds > SLOW_S else ""), flush=True)
             if not ok: print(text, flush=True)
 
-    chapters = sorted(STUDY.glob("*.ipynb"))
-    if args.no_smoke: skipped += len(chapters)
+    chapters, scripts = sorted(STUDY.glob("*.ipynb")), sorted((ROOT/"tests").glob("*.py"))
+    if args.no_smoke: skipped += len(chapters) + len(scripts)
     else:
         run = ROOT/"data"/"runs"/"smoke"
         shutil.rmtree(run, ignore_errors=True)
         code = subprocess.run(["meld", "run", "--profile", "smoke"], cwd=ROOT).returncode
         done = [p for p in chapters if list(run.glob(f"{p.stem[:2]}/**/record.json"))]
         passed, failed = passed + len(done), failed + (len(chapters) - len(done) if code == 0 else max(1, len(chapters) - len(done)))
+        for script in scripts:
+            ok = code == 0 and subprocess.run([sys.executable, str(script), str(run)], cwd=ROOT).returncode == 0
+            passed, failed = passed + ok, failed + (not ok)
+            print(f"{'passed' if ok else 'FAILED'} {script.name}", flush=True)
     print(f"\n{passed} passed, {failed} failed, {skipped} skipped")
     return int(bool(failed or problems))
 

@@ -118,7 +118,9 @@ def froc_(detections, truth, images, preset, dims, overlap, threshold, rule, mem
         listed = _images(images)
         if own.get("dims") == "2d" and "z" not in listed: raise InputError(f"{images}: column 'z' is missing; images are slices")
         listed = list(zip(listed.volume_id, listed.z)) if own.get("dims") == "2d" else listed.volume_id.tolist()
-        found = f.froc(_csv(detections), _csv(truth), listed, members=_csv(members) if members else None, **own)
+        tables = dict(detections=detections, truth=truth, members=members)
+        try: found = f.froc(_csv(detections), _csv(truth), listed, members=_csv(members) if members else None, **own)
+        except InputError as e: raise InputError(_with_file(str(e), tables)) from None
     patient = _groups(groups) if groups else {v: v for v in found.volumes}
     out = _rates(found, found.bootstrap(patient, bootstrap, seed))
     if as_json: import json; return click.echo(json.dumps(out, indent=1))
@@ -128,6 +130,11 @@ def froc_(detections, truth, images, preset, dims, overlap, threshold, rule, mem
     a = out["average"]
     click.echo(f"  average  {show(a['sensitivity']):>11}   {show(a['low'])} .. {show(a['high'])}")
     click.echo(", ".join(f"{v} {k.replace('_', ' ')}" for k, v in out["counts"].items()) + ("" if groups else "; intervals resample volumes (no --groups)"))
+
+def _with_file(message, tables):
+    "The message with the file in place of the table's name that it begins with."
+    name = message.split(",")[0].split(":")[0]
+    return f"{tables[name]}{message[len(name):]}" if tables.get(name) else message
 
 def _groups(path):
     "volume_id -> patient_id."

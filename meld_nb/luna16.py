@@ -111,7 +111,8 @@ def check_luna16(
         name = re.search(r"^ElementDataFile\s*=\s*(.+?)\s*$", p.read_text(errors="replace"), re.M)[1]   # the header was read: it has one
         if name != "LOCAL" and not (p.parent/name).is_file(): out.append(("error", f"{p}: its voxels, {name}, are missing"))
     here = nodules.seriesuid.isin(volumes.series)
-    out.append(("info", f"{int(here.sum())} of {len(nodules)} annotated nodules are in the {len(volumes)} scans at hand"))
+    gone = "" if here.all() else f"; annotations.csv, row {nodules.row[~here].iloc[0]}: no scan of series {nodules.seriesuid[~here].iloc[0]}" + (f", and {int((~here).sum())-1} rows more" if (~here).sum() > 1 else "")
+    out.append(("info", f"{int(here.sum())} of {len(nodules)} annotated nodules are in the {len(volumes)} scans at hand{gone}"))
     if len(nodules) and not here.any(): out.append(("error", "no annotated nodule belongs to a scan at hand: do annotations.csv and the subsets belong together?"))
     width = lesions.assign(w=lesions.x2 - lesions.x1).merge(volumes[["volume_id", "spacing_x"]])
     thin = int((width.w*width.spacing_x < .501*width.diameter_mm).sum())

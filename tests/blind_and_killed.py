@@ -3,7 +3,7 @@
 Without the truth: its folder is deleted as soon as the world is written, so nothing but the oracle can rest on it.
 Killed: the whole process tree gets SIGKILL in the middle of LesaNet's, MELD's and an arm's training, and the run is started again.
 
-    meld run --profile smoke && python tests/blind_and_killed.py data/runs/smoke
+    meld run --profile smoke && python tests/blind_and_killed.py data/runs/smoke    # then options of `meld run`, such as --cores 1
 """
 import shutil, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -37,7 +37,7 @@ def kill_tree(process):
     process.wait()
 
 
-def start(profile, run, *more): return subprocess.Popen(["meld", "run", "--profile", str(profile), "--run", str(run), *more])
+def start(profile, run, *options): return subprocess.Popen(["meld", "run", "--profile", str(profile), "--run", str(run), *options])
 
 
 def killed_in(folder, process):
@@ -50,16 +50,16 @@ def killed_in(folder, process):
     return False
 
 
-def main(whole):
+def main(whole, *options):
     whole = Path(whole)
     with tempfile.TemporaryDirectory() as tmp:
         profile, run = blind_profile(Path(tmp)), Path(tmp)/"blind"
-        if start(profile, run, "--until", "10_data").wait(): return "the world and its tables were not made"
+        if start(profile, run, "--until", "10_data", *options).wait(): return "the world and its tables were not made"
         shutil.rmtree(run/"world"/"truth")
         for where in KILLS:
-            if not killed_in(run/where, start(profile, run)): return f"{where}: the run ended before it could be killed there"
+            if not killed_in(run/where, start(profile, run, *options)): return f"{where}: the run ended before it could be killed there"
             print(f"killed in {where}", flush=True)
-        if start(profile, run).wait(): return "the run did not finish after it was killed"
+        if start(profile, run, *options).wait(): return "the run did not finish after it was killed"
         files = [p.relative_to(run) for n in COMPARED for p in (run/n).rglob("*") if p.suffix in KINDS or p.name in ("theta.csv", "sigma.csv")]
         if not files: return "nothing to compare"
         differ = [str(f) for f in sorted(files) if not (whole/f).exists() or (run/f).read_bytes() != (whole/f).read_bytes()]
