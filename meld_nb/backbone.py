@@ -111,7 +111,7 @@ def save_tensors(
 ):
     "Write a module's state and what it needs to be built again."
     state = {k: v.detach().contiguous().cpu() for k, v in module.state_dict().items()}
-    with atomic_path(path) as tmp: save_file(state, tmp, {k: json.dumps(v) for k, v in meta.items()})
+    with atomic_path(path) as tmp: save_file(state, tmp, {"meta": json.dumps(meta)})   # one entry: the library writes several in any order
 
 def read_tensors(
     path, # .safetensors
@@ -120,7 +120,7 @@ def read_tensors(
     try:
         with safe_open(path, "pt") as f:
             tensors = {k: f.get_tensor(k) for k in f.keys()}
-            return tensors, {k: json.loads(v) for k, v in (f.metadata() or {}).items()}
+            return tensors, json.loads((f.metadata() or {}).get("meta", "{}"))
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
     except json.JSONDecodeError: raise InputError(f"{path}: its metadata is not JSON; not written by this project") from None
     except Exception as e:

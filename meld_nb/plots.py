@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'STYLE', 'WINDOWS', 'BOXES', 'method_styles', 'save_fig', 'save_table', 'window', 'show_slice',
-           'patch_around', 'gallery', 'plot_froc', 'plot_log', 'preset_for', 'draw_flow']
+           'patch_around', 'gallery', 'plot_froc', 'plot_log', 'log_means', 'preset_for', 'draw_flow']
 
 # %% ../nbs/lib/51_plots.ipynb #ae6026b4
 from pathlib import Path
@@ -21,7 +21,7 @@ from .core import InputError, atomic_path, write_json
 # %% ../nbs/lib/51_plots.ipynb #53adf81e
 COLOURS = {  # arm of `meld_nb.arms.ARMS`: colour
     "baseline": "#7f7f7f", "meld": "#0072b2", "mam": "#009e73", "nrm": "#e69f00", "both": "#d55e00", "oracle": "#000000",
-    "added": "#56b4e9", "score": "#44aa99", "random": "#ddcc77", "universal": "#999933", "baseline_mam": "#aaaaaa", "concat": "#cc79a7", "positive_only": "#aa4499",
+    "added": "#56b4e9", "score": "#44aa99", "random": "#ddcc77", "universal": "#999933", "baseline_mam": "#aaaaaa", "concat": "#cc79a7", "peer": "#a6761d", "positive_only": "#aa4499",
     "multitask": "#332288", "suspicious_positive": "#882255", "regression": "#117733", "oracle_covered": "#555555", "oracle_ignored": "#888844"}
 _OTHERS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf"]
 
@@ -178,6 +178,16 @@ def plot_log(
     return fig
 
 # %% ../nbs/lib/51_plots.ipynb #6da1494e
+def log_means(
+    log:pd.DataFrame, # of `meld_nb.train.fit`
+    rows:int=80,      # at most
+) -> pd.DataFrame: # the same columns without seconds; `step` is the last of each stretch
+    "A training log in few rows."
+    part = np.arange(len(log))*min(rows, len(log))//max(1, len(log))
+    groups = log.drop(columns="seconds", errors="ignore").groupby(part)
+    return groups.mean().assign(step=groups.step.last())
+
+# %% ../nbs/lib/51_plots.ipynb #6bf5125c
 def preset_for(
     hu,  # [H,W] slice, HU
     box, # [4] x1,y1,x2,y2, px of the slice
@@ -188,7 +198,7 @@ def preset_for(
     ring = np.asarray(hu)[max(0, int(y1-m)):int(y2+m)+1, max(0, int(x1-m)):int(x2+m)+1]
     return "lung" if np.mean(ring < -500) > .4 else "soft tissue"
 
-# %% ../nbs/lib/51_plots.ipynb #6bf5125c
+# %% ../nbs/lib/51_plots.ipynb #fc4f39e5
 def draw_flow(
     nodes:dict, # name -> (text, column, row); row 0 is at the bottom
     edges:list, # of (from, to) names

@@ -22,7 +22,7 @@ from .study import in_plan, summary
 
 # %% ../nbs/lib/61_report.ipynb #4b3a8a30
 _EVIDENCE = ("detections", "members", "truth", "images")
-_PER_IMAGE = 40   # stacks kept for each image; the paper's curve ends at 8 false positives
+_PER_IMAGE = 20   # stacks kept for each image; the paper's curve ends at 8 false positives
 
 def _of_run(run):
     planned = in_plan(run)
