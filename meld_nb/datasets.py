@@ -40,7 +40,8 @@ def register_dataset(
     return _register
 
 # %% ../nbs/lib/15_datasets.ipynb #34f4657f
-register_dataset("deeplesion", options=lambda r: dict(slices=(r.first_slice, r.first_slice + r.n_slices - 1), spacing=(r.spacing_x, r.spacing_y, r.spacing_z)))(deeplesion.read_deeplesion)
+register_dataset("deeplesion", options=lambda r: dict(slices=(r.first_slice, r.first_slice + r.n_slices - 1), spacing=(r.spacing_x, r.spacing_y, r.spacing_z)),
+                 findings=lambda root, volumes, lesions, voxels, workers: deeplesion.check_deeplesion(root, volumes, lesions))(deeplesion.read_deeplesion)
 register_dataset("luna16", findings=lambda root, volumes, lesions, voxels, workers: luna16.check_luna16(root, volumes, lesions))(luna16.read_luna16)
 register_dataset("lits", options=lits.read_options, instances=lits.load_instances,
                  findings=lambda root, volumes, lesions, voxels, workers: lits.check_lits(volumes, lesions, voxels=voxels, workers=workers))(lits.read_lits)

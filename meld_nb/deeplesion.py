@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DL_COLUMNS', 'COARSE_TYPES', 'BOX_PAD_PX', 'USUAL_INTERVAL_MM', 'MOST_SLICES', 'SIZES_MM', 'COARSE_MM',
-           'read_dl_info', 'deeplesion_tables', 'read_deeplesion', 'missing_slices', 'safe_unpickle', 'read_manual_1k',
-           'read_lesion_harvester', 'read_revised_1071', 'marked', 'marked_share']
+           'read_dl_info', 'deeplesion_tables', 'read_deeplesion', 'missing_slices', 'check_deeplesion',
+           'safe_unpickle', 'read_manual_1k', 'read_lesion_harvester', 'read_revised_1071', 'marked', 'marked_share']
 
 # %% ../nbs/lib/11_deeplesion.ipynb #96b8e3cf
 import csv, os, pickle, re
@@ -218,6 +218,17 @@ def missing_slices(
         for v in g.itertuples():
             lost += [(v.volume_id, k - v.first_slice, f"{folder}/{k:03d}.png") for k in range(v.first_slice, v.first_slice + v.n_slices) if f"{k:03d}.png" not in there]
     return pd.DataFrame(lost, columns=["volume_id", "z", "path"])
+
+def check_deeplesion(
+    root:str|Path,         # as in `read_deeplesion`
+    volumes:pd.DataFrame, lesions:pd.DataFrame, # from it
+) -> list: # of (severity, text)
+    "Findings beyond what `read_deeplesion` refuses; what it left out or filled in is counted."
+    out, info = [], read_dl_info(Path(root)/"DL_info.csv", drop_noisy=False)
+    if (noisy := info[info.noisy]).size: out.append(("info", f"{len(noisy)} of {len(info)} rows are left out, marked Possibly_noisy, e.g. row {noisy.row.iloc[0]}"))
+    if (unknown := volumes[~volumes.interval_known]).size:
+        out.append(("warning", f"{len(unknown)} sub-volumes have no slice interval in DL_info.csv, e.g. {unknown.volume_id.iloc[0]}: their series' other rows, else 5 mm, stand in for it, and their slices are not resampled"))
+    return out
 
 # %% ../nbs/lib/11_deeplesion.ipynb #6d326176
 _NUMERIC = {f"{k}{n}" for k, sizes in (("f","248"), ("i","1248"), ("u","1248"), ("b","1")) for n in sizes}
