@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from .core import InputError
+from .core import InputError, repo_root
 
 # %% ../nbs/lib/62_cli.ipynb #109b5615
 @click.group(context_settings=dict(help_option_names=["-h", "--help"], max_content_width=110))
@@ -50,9 +50,18 @@ def _sets(ctx, param, values):
 @click.option("--dry-run", is_flag=True, help="Only list what would run.")
 def run(profile, set_, until, seed, cores, run_, dry_run):
     "Run the study, or what is out of date of it. Started again, it goes on where it stopped."
-    from meld_nb.study import run_study
+    from meld_nb.study import run_folder, run_study
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C: everything that was started is ended
-    return run_study(profile, set=set_, until=until, seed=seed, cores=cores, run=run_, dry_run=dry_run)
+    code = run_study(profile, set=set_, until=until, seed=seed, cores=cores, run=run_, dry_run=dry_run)
+    if not code and not dry_run:
+        for line in _next(repo_root()/(run_ or run_folder(profile, seed))): click.echo(line)
+    return code
+
+def _next(run):
+    "What to do with a finished run."
+    models = {p.parent.name: p for p in sorted(run.glob("60/*/model.safetensors"))}
+    if (page := run/"99"/"report.html").is_file(): yield f"report: {page}"
+    if models: yield f"try the detector: meld detect SCAN --checkpoint {models.get('both') or next(iter(models.values()))} --out found"
 
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
