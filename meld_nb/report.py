@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .arms import ARMS, arm_of
-from .core import InputError, atomic_path, figures_dir, read_json
+from .core import InputError, atomic_path, figures_dir, read_json, write_json
 from .froc import PAPER_VOLUMETRIC, bootstrap_worlds, compare_worlds, froc
 from .paper import PAPER_TABLES, paper_table
 from .plots import method_styles
@@ -139,7 +139,7 @@ def release(
     for p in results(run):
         for f in (p, p.with_suffix(".json")):
             with atomic_path(to/"_".join(f.relative_to(run).parts[1:])) as tmp: shutil.copyfile(f, tmp)   # 70/tab1.csv: tab1.csv; 60/mam/loss.svg: mam_loss.svg
-    with atomic_path(to/"run.json") as tmp: shutil.copyfile(run/"run.json", tmp)
+    write_json({k: v for k, v in record.items() if k != "notebooks"}, to/"run.json")   # where the clone lay is nobody's business
     for n, df in compact(evidence(run)).items():
         with atomic_path(to/f"{n}.parquet") as tmp: df.to_parquet(tmp, index=False, compression="zstd")
     return to
