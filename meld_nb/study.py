@@ -64,6 +64,8 @@ STUDY = dict(chapters=None,           # names, or "all": every notebook there is
              seed=0, world=None,      # the phantom world: its profile (a name, or a dict of the phantom's parameters), and the seed of everything random
              data={},                 # roots of real data sets by name, instead of a world
              arms=["meld"], points=["theta_0.1"], shards=1,
+             shares=["meld_0.5"],     # detectors trained on a share of the single-type scans (Fig. 6)
+             annotated=[.6],          # shares of the lesions that the phantom's annotator marks, beside the world's own
              gpus=0)                  # chapters that use one share them; 0: no limit
 SHARED = ("seed", "data", "shards")   # reach every chapter that declares them
 

@@ -11,7 +11,7 @@ from .meld import MELD, TorchvisionPeer, meld_config
 
 # %% ../nbs/lib/26_variants.ipynb #9bbf5b7b
 def make_model(
-    name:str,        # baseline, meld, concat, positive_only, multitask, peer
+    name:str,        # baseline, meld, concat, positive_only, multitask, peer; a single-type data set: the baseline on it alone
     size:str="paper",# of `meld_config`
     **changes,       # parameters of `MELD`
 ): # MELD, or TorchvisionPeer
@@ -19,6 +19,7 @@ def make_model(
     one = dict(datasets=("deeplesion",), organs=())
     kinds = dict(baseline=one, peer=one, meld={}, multitask=dict(organs=()), concat=one | dict(dataset_map=dict.fromkeys(DATASET_NAMES, "deeplesion")))
     kinds["positive_only"] = kinds["concat"]
+    kinds |= {d: one | dict(datasets=(d,)) for d in DATASET_NAMES[1:]}
     if name not in kinds: raise InputError(f"no model {name!r}; there are {', '.join(kinds)}")
     return (TorchvisionPeer if name == "peer" else MELD)(**meld_config(size, **{**kinds[name], **changes}))
 
@@ -26,4 +27,4 @@ def sources(
     name:str, # as in `make_model`
 ) -> tuple: # of data set names
     "The data sets that a model is trained on."
-    return DATASET_NAMES[:1] if name in ("baseline", "peer") else DATASET_NAMES
+    return DATASET_NAMES[:1] if name in ("baseline", "peer") else (name,) if name in DATASET_NAMES else DATASET_NAMES
