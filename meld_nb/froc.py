@@ -93,19 +93,18 @@ class Froc(_Curve):
         sensitivity, # in [0,1]
     ) -> float: # NaN if it is never reached
         "The least FPs per image at which the curve reaches a sensitivity."
-        if not len(self.hit): return np.nan
-        if sensitivity <= 0: return 0.
-        k = int(np.searchsorted(self.sensitivity, sensitivity))        # the first point that reaches it
-        if k == len(self.sensitivity): return np.nan
-        if k == 0: return float(self.fps[0])
-        part = (sensitivity - self.sensitivity[k-1])/(self.sensitivity[k] - self.sensitivity[k-1])
-        return float(self.fps[k-1] + part*(self.fps[k] - self.fps[k-1]))
+        return _first_fp(self.fps, self.sensitivity, sensitivity) if len(self.hit) else np.nan
 
     def subset(self,
         rows, # [G] bool, or positions of rows of the truth table
     ) -> "Froc":
         "The curve of some of the lesions against the same false positives."
         return replace(self, truth_volume=self.truth_volume[rows], hit=self.hit[rows])
+
+    def _weights(self, groups, n, seed):
+        missing = [v for v in self.volumes if v not in groups]
+        if missing: raise InputError(f"groups: volume {missing[0]!r} has none ({len(missing)} of {len(self.volumes)} volumes are missing)")
+        return resample([groups[v] for v in self.volumes], n, seed)
 
     def draws(self,
         groups,      # dict volume_id -> patient_id
@@ -114,10 +113,15 @@ class Froc(_Curve):
         fps=None,    # FPs per image; `average_at` if None
     ) -> np.ndarray: # [n, len(fps)+1]: sensitivity at `fps`, then the average
         "The curve read again with patients resampled. InputError naming a volume without a group."
-        missing = [v for v in self.volumes if v not in groups]
-        if missing: raise InputError(f"groups: volume {missing[0]!r} has none ({len(missing)} of {len(self.volumes)} volumes are missing)")
         fps = self.average_at if fps is None else fps
-        return np.stack([self._read(fps, w) for w in resample([groups[v] for v in self.volumes], n, seed)])
+        return np.stack([self._read(fps, w) for w in self._weights(groups, n, seed)])
+
+    def fp_draws(self,
+        sensitivity, # in [0,1]
+        groups, n:int=1000, seed:int=0, # as in `draws`
+    ) -> np.ndarray: # [n]; NaN where it is never reached
+        "`fp_at` with patients resampled."
+        return np.array([_first_fp(*self._curve(w), sensitivity) for w in self._weights(groups, n, seed)])
 
     def bootstrap(self,
         groups,      # dict volume_id -> patient_id: what is resampled together
@@ -128,6 +132,14 @@ class Froc(_Curve):
         "Percentile intervals (95 %) of the sensitivities and of their average."
         fps = self.average_at if fps is None else fps
         return _interval_table(fps, self._read(fps), self.draws(groups, n, seed, fps))
+
+def _first_fp(fps, sensitivity, wanted): # the least FPs per image at which a curve reaches a sensitivity
+    if wanted <= 0: return 0.
+    k = int(np.searchsorted(sensitivity, wanted))                          # the first point that reaches it
+    if k == len(sensitivity) or np.isnan(sensitivity[k]): return np.nan
+    if k == 0: return float(fps[0])
+    part = (wanted - sensitivity[k-1])/(sensitivity[k] - sensitivity[k-1])
+    return float(fps[k-1] + part*(fps[k] - fps[k-1]))
 
 def _interval_table(fps, values, draws):
     low, high = percentile_interval(draws)
