@@ -75,17 +75,24 @@ def report(runs, out, release_):
 
 # %% ../nbs/lib/62_cli.ipynb #fa710620
 def _csv(path, header="infer", **kw):
-    "A CSV with identifiers as text. InputError if it is no CSV."
-    import pandas as pd
+    "A CSV as text, its index the line in the file. InputError if it is no CSV, or lacks an identifier."
+    import warnings, pandas as pd
     if not Path(path).is_file(): raise InputError(f"{path}: no such file")
-    try: return pd.read_csv(path, header=header, dtype={c: str for c in ("volume_id", "patient_id", "seriesuid", "lesion_id")} if header == "infer" else str, encoding="utf-8-sig", **kw)
-    except (ValueError, pd.errors.ParserError) as e: raise InputError(f"{path}: cannot be read as a CSV ({e})") from None
+    try:
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):        # a row longer than the header
+            df = pd.read_csv(path, header=header, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True, skip_blank_lines=False, encoding="utf-8-sig", **kw)
+    except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as e: raise InputError(f"{path}: cannot be read as a CSV ({e})") from None
+    df.index += 1 if header is None else 2
+    df = df[(df != "").any(axis=1)]
+    for c in df.columns.intersection(["volume_id", "patient_id", "seriesuid"]):
+        if (empty := df[c] == "").any(): raise InputError(f"{path}, line {empty.idxmax()}: {c} is empty")
+    return df
 
-def _images(path, key="volume_id"):
-    "The images file as a table; a single column may have no header."
+def _images(path, known, key="volume_id"):
+    "The images file as a table; a single column may have no header, if it starts with one of the `known` identifiers."
     df = _csv(path)
-    if key not in df and df.shape[1] == 1: df = _csv(path, header=None, names=[key])
-    if key not in df: raise InputError(f"{path}: column {key!r} is missing")
+    if key not in df and df.shape[1] == 1 and df.columns[0] in known: df = _csv(path, header=None, names=[key])
+    if key not in df: raise InputError(f"{path}: column {key!r} is missing; found {', '.join(df.columns)}. A file without a header holds one identifier a line, and its first is one of the truth or the detections")
     return df
 
 def _rates(found, interval):
@@ -123,12 +130,14 @@ def froc_(detections, truth, images, preset, dims, overlap, threshold, rule, mem
     else:
         own = {"paper": f.PAPER_VOLUMETRIC, "key-slice": f.KEY_SLICE, "lens": f.LENS_3D}.get(preset) or own
         own = own | ({"rule": rule} if rule else {})
+        if members and own.get("dims") != "stack": raise click.UsageError("--members belongs to --preset paper or --dims stack")
         if own.get("dims") == "stack" and not members: raise click.UsageError("the paper's rule needs --members: the boxes of each stack on each slice (or use --dims p3d)")
-        listed = _images(images)
+        detected, true = _csv(detections), _csv(truth)
+        listed = _images(images, {*detected.get("volume_id", []), *true.get("volume_id", [])})
         if own.get("dims") == "2d" and "z" not in listed: raise InputError(f"{images}: column 'z' is missing; images are slices")
         listed = list(zip(listed.volume_id, listed.z)) if own.get("dims") == "2d" else listed.volume_id.tolist()
         tables = dict(detections=detections, truth=truth, members=members)
-        try: found = f.froc(_csv(detections), _csv(truth), listed, members=_csv(members) if members else None, **own)
+        try: found = f.froc(detected, true, listed, members=_csv(members) if members else None, **own)
         except InputError as e: raise InputError(_with_file(str(e), tables)) from None
     patient = _groups(groups) if groups else {v: v for v in found.volumes}
     out = _rates(found, found.bootstrap(patient, bootstrap, seed))
@@ -143,19 +152,23 @@ def froc_(detections, truth, images, preset, dims, overlap, threshold, rule, mem
 def _with_file(message, tables):
     "The message with the file in place of the table's name that it begins with."
     name = message.split(",")[0].split(":")[0]
-    return f"{tables[name]}{message[len(name):]}" if tables.get(name) else message
+    return f"{tables[name]}{message[len(name):].replace(', row ', ', line ', 1)}" if tables.get(name) else message
 
 def _groups(path):
     "volume_id -> patient_id."
     df = _csv(path)
     for c in ("volume_id", "patient_id"):
         if c not in df: raise InputError(f"{path}: column {c!r} is missing")
+    several = df.groupby("volume_id").patient_id.nunique()
+    if (several > 1).any(): raise InputError(f"{path}: volume {several.idxmax()!r} has {several.max()} patients")
     return dict(zip(df.volume_id, df.patient_id))
 
 def _froc_luna16(f, marks, nodules, scans, excluded, rule):
     if rule: raise click.UsageError("--rule and --preset exclude each other: LUNA16 has its own")
-    nodules = _csv(nodules)
-    return f.froc_luna16(_csv(marks), nodules, _csv(excluded) if excluded else nodules[:0], _images(scans, "seriesuid").seriesuid.tolist())
+    marks, nodules = _csv(marks), _csv(nodules)
+    excluded = _csv(excluded) if excluded else nodules[:0]
+    listed = _images(scans, {u for t in (marks, nodules, excluded) for u in t.get("seriesuid", [])}, "seriesuid")
+    return f.froc_luna16(marks, nodules, excluded, listed.seriesuid.tolist())
 
 # %% ../nbs/lib/62_cli.ipynb #d0690559
 @cli.command()

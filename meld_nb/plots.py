@@ -22,7 +22,7 @@ from .core import InputError, atomic_path, write_json
 COLOURS = {  # arm of `meld_nb.arms.ARMS`: colour
     "baseline": "#7f7f7f", "meld": "#0072b2", "mam": "#009e73", "nrm": "#e69f00", "both": "#d55e00", "oracle": "#000000",
     "added": "#56b4e9", "score": "#44aa99", "random": "#ddcc77", "universal": "#999933", "baseline_mam": "#aaaaaa", "concat": "#cc79a7", "peer": "#a6761d", "positive_only": "#aa4499",
-    "multitask": "#332288", "suspicious_positive": "#882255", "regression": "#117733", "oracle_covered": "#555555", "oracle_ignored": "#888844"}
+    "nrm_luna16": "#6699cc", "nrm_lits": "#997700", "nrm_nih_ln": "#994455", "multitask": "#332288", "suspicious_positive": "#882255", "regression": "#117733", "oracle_covered": "#555555", "oracle_ignored": "#888844"}
 _OTHERS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf"]
 
 def method_styles(
@@ -45,23 +45,25 @@ def save_fig(
     fig,      # matplotlib figure
     name:str, # "fig5a_theta"
     ch,       # the chapter (`meld_nb.study.chapter`)
+    caption:str="", # a sentence for the report: what is seen
 ) -> Path: # of the .svg
     "Save a figure and its provenance into the chapter's folder; the title of a phantom's figure says so."
     if ch.phantom and "phantom" not in (title := fig.get_suptitle()): fig.suptitle(f"{title} (phantom)" if title else "phantom", **({} if title else dict(fontsize=9, color="0.35")))
     path = Path(ch.out)/f"{name}.svg"
     with atomic_path(path) as tmp: fig.savefig(tmp, format="svg", metadata={"Date": None})
-    write_json(ch.provenance(), path.with_suffix(".json"))
+    write_json(ch.provenance() | {"caption": caption}, path.with_suffix(".json"))
     return path
 
 def save_table(
     df,       # DataFrame; its index is not written
     name:str, # "tab1_ablation"
     ch,       # the chapter
+    caption:str="", # a sentence for the report: what a row is
 ) -> Path: # of the .csv
     "Save a result table and its provenance into the chapter's folder."
     path = Path(ch.out)/f"{name}.csv"
     with atomic_path(path) as tmp: df.to_csv(tmp, index=False)
-    write_json(ch.provenance(), path.with_suffix(".json"))
+    write_json(ch.provenance() | {"caption": caption}, path.with_suffix(".json"))
     return path
 
 # %% ../nbs/lib/51_plots.ipynb #3fec8ffa

@@ -60,7 +60,7 @@ def hierarchical_bootstrap(
     rows = np.stack([g.permutation(n) for _ in range(worlds)])                    # each slot has its own order
     return draws[taken, rows].mean(0)
 
-# %% ../nbs/lib/33_stats.ipynb #211ab190
+# %% ../nbs/lib/33_stats.ipynb #b311cd77
 def holm(
     p, # [m] p values
 ) -> np.ndarray: # [m] adjusted, in the same order
@@ -72,7 +72,7 @@ def holm(
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order]*np.arange(len(p), 0, -1)), 1)
     return adjusted
 
-# %% ../nbs/lib/33_stats.ipynb #790b5729
+# %% ../nbs/lib/33_stats.ipynb #6ffd267d
 def verdict(
     low, high,         # interval of the difference
     p,                 # two-sided, corrected
@@ -83,7 +83,7 @@ def verdict(
     if high < smallest: return "refuted"
     return "holds" if low > 0 and p < level else "undecided"
 
-# %% ../nbs/lib/33_stats.ipynb #cd4265f6
+# %% ../nbs/lib/33_stats.ipynb #8c1f3308
 def wilson(
     k, # successes: a number or an array
     n, # trials

@@ -7,11 +7,12 @@ __all__ = ['STUDY', 'SHARED', 'parameters', 'plan', 'provenance', 'hardware', 'i
            'write_phantom', 'run_folder', 'summary', 'run_study']
 
 # %% ../nbs/lib/60_study.ipynb #abf16564
-import ast, fcntl, json, os, platform, re, shutil, signal, subprocess, sys, time, traceback
+import ast, fcntl, json, math, os, platform, re, shutil, signal, subprocess, sys, time, traceback
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
+from .arms import arm_of
 from .core import InputError, atomic_path, peak_memory_gb, read_json, repo_root, sha256, write_json
 
 # %% ../nbs/lib/60_study.ipynb #6f865643
@@ -54,13 +55,14 @@ def _cast(value, default, where):
     "`value` in the type of `default`. InputError, naming `where`, if it has another."
     want = type(default)
     if want is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        with suppress(ValueError): return float(value)
+        with suppress(ValueError):
+            if math.isfinite(number := float(value)): return number
     elif default is None or type(value) is want and (want is not list or not default or all(type(v) in {type(d) for d in default} | ({int} if float in map(type, default) else set()) for v in value)):
         return value
     raise InputError(f"{where}: expected {want.__name__} like {default!r}, found {value!r}")
 
 # %% ../nbs/lib/60_study.ipynb #995a19ca
-STUDY = dict(chapters=None,           # names, or "all": every notebook there is
+STUDY = dict(chapters=None,           # names, or "all": every notebook there is. Below: what a value is like, no default
              seed=0, world=None,      # the phantom world: its profile (a name, or a dict of the phantom's parameters), and the seed of everything random
              data={},                 # roots of real data sets by name, instead of a world
              arms=["meld"], points=["theta_0.1"], shards=1,
@@ -83,6 +85,16 @@ def _load(profile, study):
         raise InputError(f"{path}: expected chapters with `name: value` below each, found {bad[0]!r}" if isinstance(got, dict) else f"{path}: expected `chapter:` with `name: value` lines below")
     return {str(k): v for k, v in got.items() if not str(k).startswith("_")}
 
+def _check_study(values):
+    "InputError for names of arms, a world or numbers of a study that cannot be."
+    for name in ("arms", "points", "shares"):
+        for a in values.get(name, []): arm_of(a)
+    if values.get("shards", 1) < 1: raise InputError(f"study.shards: expected 1 or more, found {values['shards']}")
+    if (bad := [a for a in values.get("annotated", []) if not 0 < a <= 1]): raise InputError(f"study.annotated: a share lies in (0, 1], found {bad[0]}")
+    if values.get("world") is not None:
+        from meld_nb.phantom import world_options
+        world_options(values["world"])
+
 def plan(
     profile:str|Path, # name of a profile, or its .yaml file
     *, set:dict={},   # "chapter.name" -> value, over the profile's
@@ -104,6 +116,7 @@ def plan(
     for name in values:
         if name not in STUDY: raise InputError(f"study.{name}: unknown; there are: {', '.join(STUDY)}")
         if name != "chapters": values[name] = _cast(values[name], STUDY[name], f"study.{name}")
+    _check_study(values)
     if seed is not None: values["seed"] = seed
     if "seed" not in values: raise InputError(f"profile {profile} is run once for each seed: say which (--seed)")
     if "world" in values and "data" in values: raise InputError(f"profile {profile}: expected study.world (phantoms) or study.data (roots of real data sets), found both")
@@ -112,15 +125,16 @@ def plan(
     if not isinstance(chapters, list): raise InputError(f"study.chapters: expected names of chapters, or all, found {chapters!r}")
     for name in [*chapters, *got]:
         if name not in books: raise InputError(f"{name}: no such chapter; there are: {', '.join(books)}")
-    declared = {name: parameters(books[name]) for name in chapters}
+    for name in {k.partition(".")[0] for k in set} - {"study", *chapters}: raise InputError(f"{name}: this profile does not run that chapter; it runs {', '.join(chapters)}")
+    declared = {name: parameters(books[name]) for name in dict.fromkeys([*chapters, *got])}
     out = {}
-    for name in chapters:
+    for name in declared:
         for key, value in got.get(name, {}).items():
             if key not in declared[name]: raise InputError(f"{name}.{key}: unknown parameter; {name} has: {', '.join(declared[name])}")
             if key in ("run", *SHARED): raise InputError(f"{name}.{key}: this belongs to the whole run; set study.{key}")
             got[name][key] = _cast(value, declared[name][key][0], f"{name}.{key}")
         out[name] = {k: values[k] for k in declared[name] if k in values and k in SHARED} | got.get(name, {})
-    return dict(study=values, chapters=chapters, parameters=out, declared={name: list(p) for name, p in declared.items()}, notebooks=str(study))
+    return dict(study=values, chapters=chapters, parameters={c: out[c] for c in chapters}, declared={c: list(declared[c]) for c in chapters}, notebooks=str(study))
 
 # %% ../nbs/lib/60_study.ipynb #48fdd146
 def _git(*args):
@@ -408,7 +422,7 @@ def run_study(
     (run/"logs").mkdir(parents=True, exist_ok=True)
     with _lock(run) as lock:
         record = dict(profile=str(profile), protocol=protocol, **todo, **provenance(), hardware=hardware())
-        write_json(todo | {"run": where}, run/"logs"/"config.json")
+        write_json(todo | {"run": where, "jobs": "logs/dry_run.json" if dry_run else "logs/jobs.json"}, run/"logs"/"config.json")
         if not dry_run: write_json(record | dict(finished=False, jobs=summary(run)), run/"run.json")
         code = _snakemake(run, lock, todo, until, cores, dry_run)
         if not dry_run: write_json(record | dict(finished=code == 0 and not until, jobs=summary(run)), run/"run.json")

@@ -4,7 +4,7 @@ from snakemake.exceptions import WorkflowError
 from meld_nb.core import read_json, write_json
 
 STUDY, RUN = config["study"], config["run"]  # values of the whole run; its folder, which is also the working folder
-JOBS = "logs/jobs.json"                      # folder -> chapter, of this run: a folder of an earlier profile may lie beside
+JOBS = config["jobs"]                        # folder -> chapter, of this run: a folder of an earlier profile may lie beside
 MADE = {}                                    # chapter number -> {value of `each` ("" without): its files}
 
 
