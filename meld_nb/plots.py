@@ -174,10 +174,10 @@ def plot_log(
     fig, axes = plt.subplots(rows, min(4, len(names)), figsize=(2.2*min(4, len(names)), 1.8*rows), squeeze=False, layout="constrained")
     for ax in axes.flat[len(names):]: ax.set_visible(False)
     for ax, name in zip(axes.flat, names):
-        smooth = log[name].rolling(max(1, len(log)//20), min_periods=1).mean()
+        smooth = log[name].rolling(max(1, len(log)//20), min_periods=max(1, len(log)//40)).mean()
         ax.plot(log.step[::max(1, len(log)//200)], smooth[::max(1, len(log)//200)], color="#0072b2", lw=1)   # few points: small files
-        ax.set_title(name); ax.set_ylim(bottom=0)
-    fig.supxlabel("step", fontsize=8)
+        ax.set_title(name.replace("_", " ")); ax.set_ylim(bottom=0)
+    fig.supxlabel("step", fontsize=8); fig.supylabel("loss", fontsize=8)
     return fig
 
 # %% ../nbs/lib/51_plots.ipynb #6da1494e
