@@ -29,6 +29,9 @@ from .tables import RECIST
 # %% ../nbs/lib/43_real.ipynb #56840fbf
 def _text(row, column): return float(read_paper("text_numbers").set_index(["row","column"]).value[row, column])
 
+@lru_cache
+def _test_info(root): return read_dl_info(root/"dl_info"/"DL_info_test_split.csv")
+
 def _fig8(root):
     "Organ shares."
     shares = organ_shares(root/"lesanet"/"text_mined_labels_171_and_split.json", root/"lesanet"/"lesion_ontology_181022.csv").set_index("organ")
@@ -46,7 +49,7 @@ def _luna_counts(root):
     yield "LUNA: scans", "Table 5, §4.1", t["3D volumes"], scans.nunique()
 
 def _deeplesion_counts(root):
-    info, valid = read_dl_info(root/"dl_info"/"DL_info_test_split.csv"), read_lesion_harvester(root/"deeplesion_recist_boxes"/"RECIST-Box-Valid.csv")
+    info, valid = _test_info(root), read_lesion_harvester(root/"deeplesion_recist_boxes"/"RECIST-Box-Valid.csv")
     n, patients = info.last_slice - info.first_slice + 1, _text("DeepLesion", "patients")
     yield "test split: share of the patients, %", "§4.1", _text("DeepLesion", "test share"), round(100*info.patient_id.nunique()/patients)
     yield "validation split: share of the marks, noisy ones left out, %", "§4.1", _text("DeepLesion", "validation share"), round(100*len(valid[1])/_text("DeepLesion", "lesions"))
@@ -56,18 +59,18 @@ def _deeplesion_counts(root):
 def _boxes(root):
     "A box is the extent of the diameters plus 5 px."
     for name in ("DL_info_test_split.csv", "DL_info_excerpt_rows693-850.csv"):
-        d = read_dl_info(root/"dl_info"/name)
+        d = _test_info(root) if "test" in name else read_dl_info(root/"dl_info"/name)
         p = d[list(RECIST)].to_numpy().reshape(-1, 4, 2)
         yield f"{name}: boxes off the diameters +-{BOX_PAD_PX:g} px by more than 0.001 px, of {len(d)}", "DeepLesion (Yan et al. 2018)", 0, int((np.abs(d[["x1","y1","x2","y2"]].to_numpy() - np.hstack([p.min(1) - BOX_PAD_PX, p.max(1) + BOX_PAD_PX])) > .001).any(1).sum())
 
 def _paper_set(root):
     volumes, truth = read_revised_1071(root/"deeplesion_recist_boxes"/"Revised-Test1071.pkl", dl_info=root/"dl_info"/"DL_info_test_split.csv")
-    marks = read_lesion_harvester(root/"deeplesion_recist_boxes"/"RECIST-Box-Test.csv")[1]
-    key = lambda d: d.volume_id + d.z.astype(str) + d[["x1","y1","x2","y2"]].round(1).astype(str).sum(axis=1)
-    old, original, added = int(key(truth).isin(set(key(marks))).sum()), _text("volumetric test set", "original annotations"), _text("volumetric test set", "added annotations")
+    j, corners = truth.merge(_test_info(root), on=["volume_id","z"], suffixes=("","_mark")), ["x1","y1","x2","y2"]
+    same = (np.abs(j[corners].to_numpy() - j[[f"{c}_mark" for c in corners]].to_numpy()) < .01).all(1)
+    original, added = _text("volumetric test set", "original annotations"), _text("volumetric test set", "added annotations")
     yield "volumetric test set: sub-volumes", "Abstract, §4.1", _text("volumetric test set", "sub-volumes"), len(volumes)
     yield "volumetric test set: boxes, original and added", "§4.1", original + added, len(truth)
-    yield "volumetric test set: boxes that are marks of DL_info.csv without noisy ones", "§4.1", original, old
+    yield "volumetric test set: boxes that are marks of DL_info.csv", "§4.1", original, j.lesion_id[same].nunique()
 
 def _journal_set(root):
     v, t = read_manual_1k(root/"deeplesion_manual_1k"/"DeepLesion_manual_1K_test_release.pkl", dl_info=root/"dl_info"/"DL_info_test_split.csv")
@@ -80,7 +83,7 @@ def _journal_set(root):
 def _splits(root):
     at = root/"deeplesion_recist_boxes"
     of = {name: set(read_lesion_harvester(at/f)[0].patient_id) for name, f in (("validation", "RECIST-Box-Valid.csv"), ("training, re-annotated (744)", "Revised-Train744.csv"), ("training, re-annotated (100)", "Revised-Train100.csv"))}
-    test = set(read_dl_info(root/"dl_info"/"DL_info_test_split.csv").patient_id)
+    test = set(_test_info(root).patient_id)
     for name, patients in of.items(): yield f"patients in test and {name}, of {len(patients)}", "§4.1 (DeepLesion's own split)", 0, len(test & patients)
     train = of["training, re-annotated (744)"] | of["training, re-annotated (100)"]
     yield f"patients in validation and re-annotated training, of {len(train)}", "§4.1 (DeepLesion's own split)", 0, len(of["validation"] & train)
@@ -108,7 +111,7 @@ _CHECKS = {  # what it is about: the check, the files that it needs
     "LUNA in Table 5": (_luna_counts, ["luna16/annotations.csv", "luna16/seriesuids.csv"]),
     "DeepLesion in §4.1": (_deeplesion_counts, ["dl_info/DL_info_test_split.csv", "deeplesion_recist_boxes/RECIST-Box-Valid.csv"]),
     "boxes of DL_info.csv": (_boxes, ["dl_info/DL_info_test_split.csv", "dl_info/DL_info_excerpt_rows693-850.csv"]),
-    "the paper's volumetric test set": (_paper_set, ["deeplesion_recist_boxes/Revised-Test1071.pkl", "deeplesion_recist_boxes/RECIST-Box-Test.csv", "dl_info/DL_info_test_split.csv"]),
+    "the paper's volumetric test set": (_paper_set, ["deeplesion_recist_boxes/Revised-Test1071.pkl", "dl_info/DL_info_test_split.csv"]),
     "the journal's volumetric test set": (_journal_set, ["deeplesion_manual_1k/DeepLesion_manual_1K_test_release.pkl", "dl_info/DL_info_test_split.csv"]),
     "splits by patient": (_splits, ["dl_info/DL_info_test_split.csv", *(f"deeplesion_recist_boxes/{f}.csv" for f in ("RECIST-Box-Valid", "Revised-Train744", "Revised-Train100"))]),
     "LUNA16's rules": (_luna_rules, [f"luna16/{f}" for f in ("example_submission_60scans.csv", "annotations.csv", "annotations_excluded.csv", "example_seriesuids_60scans.csv", "example_expected_60scans.json")]),
