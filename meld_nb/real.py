@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['as_stacks', 'luna_example', 'exact_checks', 'split_table', 'share_by', 'read_jpg_slices', 'jpg_hu', 'random_boxes',
-           'moved_boxes', 'read_pairs', 'partner_ranks', 'rank_summary', 'plant', 'plant_places']
+           'moved_boxes', 'read_pairs', 'partner_ranks', 'rank_summary', 'nearest_same', 'auc_by', 'plant',
+           'plant_places']
 
 # %% ../nbs/lib/43_real.ipynb #f3ec6f5a
 import json
@@ -290,6 +291,37 @@ def rank_summary(
     return dict(pairs=len(r), patients=r.patient_id.nunique(), first=first, low=low[0], high=high[0], chance=chance, auc=auc, auc_low=low[2], auc_high=high[2])
 
 # %% ../nbs/lib/43_real.ipynb #adf50c9e
+def nearest_same(
+    features, # [N,F]; Euclidean distance
+    groups,   # [N] patients
+    n:int=1000, # bootstrap draws
+    seed:int=0,
+) -> dict: # n, patients, first (share of patches whose nearest other one is of the same patient), low, high, chance
+    "How often the nearest neighbour is of the same patient. InputError with fewer than two items."
+    f, g = np.asarray(features, float), np.asarray(groups)
+    if len(f) < 2: raise InputError(f"nearest_same: {len(f)} items, expected two or more")
+    d = ((f**2).sum(1)[:,None] + (f**2).sum(1) - 2*f @ f.T)
+    np.fill_diagonal(d, np.inf)
+    same = (g[d.argmin(1)] == g).astype(float)
+    low, high = percentile_interval([w @ same/w.sum() for w in resample(g, n, seed)])
+    return dict(n=len(f), patients=len(set(g)), first=same.mean(), low=low, high=high, chance=np.mean([((g == v).sum() - 1)/(len(g) - 1) for v in g]))
+
+def auc_by(
+    score,    # [N]
+    positive, # [N] bool
+    groups,   # [N] patients
+    n:int=1000, # bootstrap draws
+    seed:int=0,
+) -> dict: # positives, negatives, patients, auc, low, high
+    "Area under the ROC curve, ties counted half. InputError if one class is missing."
+    from sklearn.metrics import roc_auc_score
+    y = np.asarray(positive, bool)
+    if y.all() or not y.any(): raise InputError(f"auc_by: {y.sum()} positives and {(~y).sum()} negatives, expected some of both")
+    draws = [roc_auc_score(y, score, sample_weight=w) if w[y].any() and w[~y].any() else np.nan for w in resample(groups, n, seed)]
+    low, high = percentile_interval(draws)
+    return dict(positives=int(y.sum()), negatives=int((~y).sum()), patients=len(set(groups)), auc=roc_auc_score(y, score), low=low, high=high)
+
+# %% ../nbs/lib/43_real.ipynb #05595e14
 def plant(
     hu,             # int16 [z,y,x]; a changed copy is returned
     spacing,        # (x,y,z) mm
