@@ -153,13 +153,14 @@ def organ_columns(
     labels:pd.DataFrame,   # from `read_labels`
     ontology:pd.DataFrame, # from `read_ontology`
     lesion_ids,            # [N] the rows, e.g. lesions.lesion_id
-) -> pd.DataFrame: # lung, liver, lymph_node: 1, 0, or NaN where the report does not say
+    organs=ORGANS,         # each a term of the ontology
+) -> pd.DataFrame: # a column for each organ: 1, 0, or NaN where the report does not say
     "What the reports say of the organs. NaN for unlabelled lesions, uncertain organs, and lesions without a relevant body part."
     parts = sorted(_body_parts(ontology))
-    m = label_matrix(labels, [o.replace("_", " ") for o in ORGANS], lesion_ids)
+    m = label_matrix(labels, [o.replace("_", " ") for o in organs], lesion_ids)
     placed = label_matrix(labels, parts, lesion_ids)["relevant"].any(1)
     x = np.where(placed[:,None] & ~m["uncertain"], m["relevant"].astype(float), np.nan)
-    return pd.DataFrame(x, columns=list(ORGANS))
+    return pd.DataFrame(x, columns=list(organs))
 
 # %% ../nbs/lib/16_labels.ipynb #5accd5b7
 FIG8_ORGANS = ("lymph node", "lung", "liver", "kidney", "bone", "adrenal gland", "pancreas", "spleen")

@@ -286,11 +286,12 @@ def embed(
 def organ_scores(
     scores,      # [N,T]
     terms:list,  # [T]
-) -> pd.DataFrame: # columns lung, liver, lymph_node
-    "The scores of the terms \"lung\", \"liver\", \"lymph node\". InputError if one is not among the terms."
-    names = [o.replace("_", " ") for o in ORGANS]
+    organs=ORGANS,
+) -> pd.DataFrame: # a column for each organ
+    "The scores of the terms that name the organs, such as \"lymph node\". InputError if one is not among the terms."
+    names = [o.replace("_", " ") for o in organs]
     if missing := [n for n in names if n not in terms]: raise InputError(f"LesaNet's terms lack {', '.join(map(repr, missing))}")
-    return pd.DataFrame({o: np.asarray(scores)[:,list(terms).index(n)] for o,n in zip(ORGANS, names)})
+    return pd.DataFrame({o: np.asarray(scores)[:,list(terms).index(n)] for o,n in zip(organs, names)})
 
 # %% ../nbs/lib/27_lesanet.ipynb #d226b77b
 def add_parents(

@@ -14,8 +14,7 @@ import pandas as pd
 from scipy import ndimage
 
 from .core import InputError
-from .tables import check
-from .volume import anatomy, axis_codes, instance_rows, lesion_slices, read_cases, read_geometry, read_native, read_volume, same_grid, to_lps, volume_row
+from .volume import anatomy, instance_rows, mask_tables, need_same_grid, read_cases, read_geometry, read_native, read_volume, to_lps, volume_row
 
 # %% ../nbs/lib/13_lits.ipynb #0193af74
 OVERRIDE_COLUMNS = ("case", "spacing_x", "spacing_y", "spacing_z", "orientation")
@@ -77,13 +76,11 @@ def _read_case(number, path, mask_path, override):
     "Volume row and lesion rows of a case."
     g = read_geometry(path, **(override or {}))
     labels, h = _read_labels(mask_path)
-    if h.size != g.size or not (override or same_grid(g, h)):
-        tell = lambda g: f"size {g.size}, spacing {tuple(round(s, 3) for s in g.spacing)}, origin {tuple(round(o, 1) for o in g.origin)}, axes {axis_codes(g.direction)}"
-        raise InputError(f"{mask_path}: not on the grid of {path.name}: {tell(h)} against {tell(g)}" + ("" if h.size != g.size else "; a row in overrides.csv can say which is right"))
+    if h.size != g.size or not override: need_same_grid(path, g, mask_path, h, "" if h.size != g.size else "; a row in overrides.csv can say which is right")
     row = volume_row("lits", f"volume-{number}", g, path, mask_path=str(mask_path), orientation=(override or {}).get("orientation"),
                      spacing_known=bool((override or {}).get("spacing")) or not _identity(g))
     rows = instance_rows(components(labels == 2))
-    return row, rows.assign(volume_id=row["volume_id"], source=[f"{mask_path.name}:{k}" for k in rows.instance])
+    return row, rows.assign(source=[f"{mask_path.name}:{k}" for k in rows.instance])
 
 def _identity(g): return tuple(g.spacing) == (1., 1., 1.) and not np.any(g.origin)   # an affine that says nothing
 
@@ -100,11 +97,7 @@ def read_lits(
     fix = read_overrides(path) if overrides is not None or path.exists() else {}
     if extra := sorted(fix.keys() - pairs.keys()): raise InputError(f"{path}: there is no case {extra[0]} in {root}")
     cases = read_cases(_read_case, [(k, *files, fix.get(k)) for k, files in pairs.items()], workers, "LiTS masks")
-    volumes = check(pd.DataFrame([row for row, _ in cases]), "volumes")
-    rows = pd.concat([r for _, r in cases], ignore_index=True)
-    lesions = check(rows.assign(lesion_id=rows.volume_id + "/" + rows.instance.astype(str), patient_id=rows.volume_id, role="annotated",
-                                mask="label:" + rows.instance.astype(str), lung=0., liver=1., lymph_node=0.).drop(columns="instance"), "lesions")
-    return volumes, lesions, check(lesion_slices(volumes, lesions), "slices")
+    return mask_tables(cases, lung=0., liver=1., lymph_node=0.)
 
 def read_options(
     row, # of `volumes`

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONFIGS', 'MODELS', 'MELD', 'meld_config', 'routes', 'batch_images', 'read_targets', 'run_rpns', 'carriers', 'losses',
-           'roi_losses', 'mask_loss', 'which', 'detections', 'add_masks', 'save_model', 'load_model', 'TorchvisionPeer',
-           'describe']
+           'roi_losses', 'mask_loss', 'which', 'detections', 'add_masks', 'save_model', 'load_model', 'extended',
+           'TorchvisionPeer', 'describe']
 
 # %% ../nbs/lib/25_meld.ipynb #0fc50b9f
 import torch
@@ -330,7 +330,23 @@ def load_model(
     model.meta = head["meta"]
     return model.to(device).eval()
 
-# %% ../nbs/lib/25_meld.ipynb #438c6f84
+def extended(
+    model,       # a MELD
+    datasets=(), # names of further experts
+    organs=(),   # names of further organ heads
+) -> MELD:
+    "A copy of a model with new experts and organ heads behind its own, whose weights are all kept."
+    c = model.config
+    out = MELD(**{**c, "datasets": [*model.datasets, *datasets], "organs": [*model.organs, *organs],
+                  "dataset_map": c["dataset_map"] and {**c["dataset_map"], **{d: d for d in datasets}}})
+    heads, new = model.heads.n_heads*model.heads.width, out.state_dict()
+    for k, v in model.state_dict().items():
+        if k.startswith("heads.fc1."): new[k][:heads], new[k][len(new[k])+heads-len(v):] = v[:heads], v[heads:]   # the heads' first layers, then the gate's
+        elif v.ndim: new[k][:len(v)] = v
+        else: new[k].copy_(v)
+    return out.to(model.trunk.fuse2.weight.device).train(model.training)
+
+# %% ../nbs/lib/25_meld.ipynb #95e8b355
 class _AsIs(GeneralizedRCNNTransform):
     "torchvision's batching without its resizing: our images are on the study grid already."
     def __init__(self): super().__init__(1, 1, [0.]*9, [1.]*9, size_divisible=16)
@@ -387,7 +403,7 @@ class TorchvisionPeer(nn.Module):
 
 MODELS["TorchvisionPeer"] = TorchvisionPeer
 
-# %% ../nbs/lib/25_meld.ipynb #1ae527a8
+# %% ../nbs/lib/25_meld.ipynb #30271f54
 def describe(
     config:dict,   # arguments of `MELD`
     size:int=512,  # of a square slice, px; a multiple of 16

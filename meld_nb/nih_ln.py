@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .core import InputError
-from .tables import check
-from .volume import axis_codes, dicom_series, instance_rows, lesion_slices, order_slices, read_cases, read_geometry, read_native, reorient, same_grid, volume_row
+from .volume import axis_codes, dicom_series, instance_rows, mask_tables, order_slices, read_cases, read_geometry, read_native, reorient, same_grid, volume_row
 
 # %% ../nbs/lib/14_nih_ln.ipynb #fca0dea5
 MASKS = "MED_ABD_LYMPH_MASKS"  # folder of the masks
@@ -61,7 +60,7 @@ def _read_case(case, folder, mask_path):
     _, geometry = order_slices(headers)
     row = volume_row("nih_ln", case, geometry, path, study=str(headers[0].get("StudyInstanceUID", case)), series=uid, mask_path=str(mask_path))
     rows = instance_rows(_read_mask(mask_path, geometry)[0])
-    return row, rows.assign(volume_id=row["volume_id"], source=[f"{mask_path.name}:{k}" for k in rows.instance])
+    return row, rows.assign(source=[f"{mask_path.name}:{k}" for k in rows.instance])
 
 def read_nih_ln(
     root:str|Path, # folder with <CASE> folders of DICOM, at any depth, and MED_ABD_LYMPH_MASKS
@@ -70,11 +69,7 @@ def read_nih_ln(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]: # volumes, lesions, slices
     "Read NIH-LN; a case is a patient. InputError if a series is no volume or a mask does not fit it."
     cases = read_cases(_read_case, [(c, *files) for c, files in find_cases(root).items()], workers, "NIH-LN cases")
-    volumes = check(pd.DataFrame([row for row, _ in cases]), "volumes")
-    rows = pd.concat([r for _, r in cases], ignore_index=True)
-    lesions = check(rows.assign(lesion_id=rows.volume_id + "/" + rows.instance.astype(str), patient_id=rows.volume_id, role="annotated",
-                                mask="label:" + rows.instance.astype(str), lung=0., liver=0., lymph_node=1.).drop(columns="instance"), "lesions")
-    return volumes, lesions, check(lesion_slices(volumes, lesions), "slices")
+    return mask_tables(cases, lung=0., liver=0., lymph_node=1.)
 
 def read_options(
     row, # of `volumes`

@@ -247,18 +247,19 @@ def embed_boxes(
     *,
     batch:int=256,      # patches at a time
     device:str=None,    # None: where the model is
-) -> tuple: # embeddings [N,E] float32, memory-mapped; organ scores: table lung, liver, lymph_node
+    organs=ORGANS,      # whose scores; each is a term of LesaNet
+) -> tuple: # embeddings [N,E] float32, memory-mapped; organ scores: a column for each organ
     "Embed every box of a table (§3.2)."
     at = [(volume_id, int(z), rows) for (volume_id, z), rows in table.reset_index(drop=True).groupby(["volume_id","z"]).indices.items()]
-    boxes, organs = table[_BOX].to_numpy(float), np.full((len(table), len(ORGANS)), np.nan)
+    boxes, found = table[_BOX].to_numpy(float), np.full((len(table), len(organs)), np.nan)
     with atomic_path(path) as tmp:
         out = np.lib.format.open_memmap(tmp, "w+", np.float32, (len(table), lesanet.config["emb"]))
         for rows, patches, inside in _patches(at, boxes, cache, lesanet, batch):
             out[rows], scores = embed(lesanet, patches, inside, batch, device)
-            organs[rows] = organ_scores(scores, lesanet.terms)[list(ORGANS)].to_numpy()
+            found[rows] = organ_scores(scores, lesanet.terms, organs).to_numpy()
         out.flush()
         del out
-    return np.load(path, mmap_mode="r"), pd.DataFrame(organs, columns=ORGANS)
+    return np.load(path, mmap_mode="r"), pd.DataFrame(found, columns=list(organs))
 
 def _patches(at, boxes, cache, lesanet, batch):
     "Rows, patches and boxes inside them, at least `batch` at a time."

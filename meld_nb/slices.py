@@ -312,11 +312,12 @@ class SliceLesions:
     FIELDS = ("boxes", "roles", "organ", "recist", "mask")
     def __init__(self,
         lesions=None, # rows of the lesions table; None: no rows
+        organs=ORGANS,# columns that `organ` takes; one that is absent is unknown
     ):
         "InputError for an unknown role or mask, and for mask `recist` without diameters."
         df = pd.DataFrame(columns=["x1","y1","x2","y2","role"]) if lesions is None else lesions
         numbers = lambda cols: df.reindex(columns=cols).to_numpy(dtype=np.float64)
-        self.boxes, self.organ, self.recist = numbers(["x1","y1","x2","y2"]), numbers(list(ORGANS)), numbers(list(RECIST))
+        self.boxes, self.organ, self.recist = numbers(["x1","y1","x2","y2"]), numbers(list(organs)), numbers(list(RECIST))
         self.roles = df.role.map(ROLES).to_numpy(dtype=np.float64)
         self.mask = (df["mask"] if "mask" in df else pd.Series(None, df.index, object)).to_numpy(dtype=object)
         known = np.array([not isinstance(m, str) or m == "ellipse" or (m == "recist" and not np.isnan(r).any())
@@ -352,11 +353,12 @@ def sample(
     crop:str="slice",     # the slice's own crop, or "volume": one for all slices
     max_size:int=MAX_SIZE,# px
     datasets=DATASET_NAMES, # `dataset` is the index into these
-) -> dict: # image [9,H,W] float32; boxes [N,4], roles [N], organ [N,3], masks [N,H,W] uint8, has_mask [N]; dataset, frame, volume_id, z
+    organs=ORGANS,          # the columns of `organ`; unused if `lesions` is a SliceLesions
+) -> dict: # image [9,H,W] float32; boxes [N,4], roles [N], organ [N,organs], masks [N,H,W] uint8, has_mask [N]; dataset, frame, volume_id, z
     "A native slice with its context, ready for the detector (§7.2). InputError if there is no such slice."
     if gv.dataset not in datasets: raise InputError(f"{gv.volume_id}: data set {gv.dataset!r} is none of {', '.join(datasets)}")
     if crop not in ("slice","volume"): raise InputError(f'crop is "slice" or "volume", got {crop!r}')
-    lesions = lesions if isinstance(lesions, SliceLesions) else SliceLesions(lesions)
+    lesions = lesions if isinstance(lesions, SliceLesions) else SliceLesions(lesions, organs)
     zc, scale, shift = gv.position(z), 1., (0,0)
     if augment is not None:
         scale, shift = augment.uniform(.8, 1.2), augment.integers(-8, 8, 2)
@@ -457,13 +459,14 @@ class LesionDataset(torch.utils.data.Dataset):
         augment:bool=True,
         crop:str="slice",     # or "volume", see `sample`
         max_size:int=MAX_SIZE,# px
-        datasets=DATASET_NAMES, # `dataset` of a sample is the index into these
+        datasets=DATASET_NAMES, # `dataset` of a sample is the index into these: the model's `sources`
+        organs=ORGANS,          # organ scores of a sample: the model's `organs`
         positive_only=(),     # data sets whose samples carry `positive_only` (Table 4)
     ):
         self.slices, self.cache, self.seed, self.added, self.augment = slices, str(cache), seed, added, augment
         self.kw, self.positive_only, self.epoch = dict(crop=crop, max_size=max_size, datasets=tuple(datasets)), tuple(positive_only), 0
         self.annotated = lesions[["volume_id","z","role"]]
-        self.lesions, self.rows = SliceLesions(lesions), lesions.reset_index(drop=True).groupby(["volume_id","z"]).indices
+        self.lesions, self.rows = SliceLesions(lesions, organs), lesions.reset_index(drop=True).groupby(["volume_id","z"]).indices
         self._epochs = {}
 
     def samples(self,

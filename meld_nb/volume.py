@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'Volume', 'Geometry', 'lps_axes', 'axis_codes', 'reorient', 'to_lps', 'dicom_series', 'order_slices',
            'read_geometry', 'read_native', 'read_volume', 'write_volume', 'write_pngs', 'write_dicom', 'resample',
-           'same_grid', 'anatomy', 'split_by_name', 'lesion_slices', 'instance_rows', 'read_cases', 'volume_row']
+           'same_grid', 'anatomy', 'split_by_name', 'lesion_slices', 'instance_rows', 'need_same_grid', 'mask_tables',
+           'read_cases', 'volume_row']
 
 # %% ../nbs/lib/10_volume.ipynb #77cd0c91
 import gzip, hashlib, os, re, tempfile, zlib
@@ -26,6 +27,7 @@ from scipy import ndimage
 
 from .core import InputError, progress
 from .frames import Frame
+from .tables import check
 
 # %% ../nbs/lib/10_volume.ipynb #2907ecc4
 @dataclass(frozen=True, eq=False)
@@ -298,7 +300,15 @@ def _read_pngs(files):
     return np.stack(hu)
 
 # %% ../nbs/lib/10_volume.ipynb #6cab15f4
-def _find(path, series, slices, spacing, orientation):
+def _slices_last(load, geometry):
+    "The same file with the axis that runs along the body in the place of its third."
+    k = lps_axes(geometry.direction)[0][2]
+    if k == 2: return load, geometry
+    order = [k if i == 2 else 2 if i == k else i for i in range(3)]
+    pick = lambda values: tuple(values[i] for i in order)
+    return lambda: np.ascontiguousarray(load().swapaxes(2-k, 0)), Geometry(pick(geometry.size), pick(geometry.spacing), geometry.origin, geometry.direction[:,order])
+
+def _find(path, series, slices, spacing, orientation, axial):
     "How to read the voxels of `path`, and its geometry; voxels are not read yet."
     path = Path(path)
     if spacing is not None: spacing = _spacing(spacing, f"{path}: ")
@@ -318,21 +328,21 @@ def _find(path, series, slices, spacing, orientation):
         load = lambda: _read_itk(path)[0]
     if spacing is not None: geometry = geometry._replace(spacing=spacing)
     if orientation is not None: geometry = geometry._replace(direction=_codes_direction(orientation, f"{path}: "))
-    return load, geometry
+    return _slices_last(load, geometry) if axial else (load, geometry)
 
 def read_geometry(
     path:str|Path, # as in `read_volume`
-    *, series:str=None, slices=None, spacing=None, orientation:str=None, # as in `read_volume`
+    *, series:str=None, slices=None, spacing=None, orientation:str=None, axial:bool=False, # as in `read_volume`
 ) -> Geometry: # in the file's own index order
     "Size and place of a scan from its headers; no voxel is read. InputError as in `read_volume`."
-    return _find(path, series, slices, spacing, orientation)[1]
+    return _find(path, series, slices, spacing, orientation, axial)[1]
 
 def read_native(
     path:str|Path, # as in `read_volume`
-    *, series:str=None, slices=None, spacing=None, orientation:str=None, # as in `read_volume`
+    *, series:str=None, slices=None, spacing=None, orientation:str=None, axial:bool=False, # as in `read_volume`
 ) -> tuple[np.ndarray, Geometry]: # array [z,y,x] of the file's type and index order
     "Voxels as they lie in the file: for label maps, whose values `read_volume` would clip at 32767."
-    load, geometry = _find(path, series, slices, spacing, orientation)
+    load, geometry = _find(path, series, slices, spacing, orientation, axial)
     return load(), geometry
 
 def read_volume(
@@ -342,12 +352,13 @@ def read_volume(
     slices=None,     # PNGs: (first, last) or a list of consecutive slice numbers; default all
     spacing=None,    # (x,y,z) mm in the file's index order: needed for PNGs, else instead of the header's
     orientation:str=None,   # where the file's x, y, z point, e.g. "LPS", instead of the header's direction
+    axial:bool=False,       # if another axis than the file's third runs along the body, count the two as swapped in `native`
 ) -> Volume:
     "Read a CT scan or label map and bring it to LPS. InputError names the file and what is wrong with it."
-    hu, geometry = read_native(path, series=series, slices=slices, spacing=spacing, orientation=orientation)
+    hu, geometry = read_native(path, series=series, slices=slices, spacing=spacing, orientation=orientation, axial=axial)
     return to_lps(_to_hu(hu, path), geometry)
 
-# %% ../nbs/lib/10_volume.ipynb #c74db50d
+# %% ../nbs/lib/10_volume.ipynb #a2842353
 def _image(vol, dtype=np.int16):
     im = sitk.GetImageFromArray(vol.hu.astype(dtype))
     im.SetSpacing(vol.spacing); im.SetOrigin(vol.origin); im.SetDirection(vol.direction.ravel().tolist())
@@ -410,7 +421,7 @@ def write_dicom(
         ds.save_as(folder/f"1-{vol.size[2] - z:03d}.dcm", enforce_file_format=True)
     return str(uid(description))
 
-# %% ../nbs/lib/10_volume.ipynb #0829d915
+# %% ../nbs/lib/10_volume.ipynb #ed8db7cb
 def resample(
     vol:Volume,       # what to resample
     like:Volume,      # onto whose grid
@@ -429,7 +440,7 @@ def same_grid(
     corners = [[x, y, z] for x in (0, a.size[0]-1) for y in (0, a.size[1]-1) for z in (0, a.size[2]-1)]
     return a.size == b.size and bool((np.abs(a.world.inverse().points(b.world.points(corners)) - corners) <= tol).all())
 
-# %% ../nbs/lib/10_volume.ipynb #831ce765
+# %% ../nbs/lib/10_volume.ipynb #fa802890
 def _largest(m):
     "The largest connected piece of a mask."
     pieces, n = ndimage.label(m)
@@ -455,7 +466,7 @@ def anatomy(
         if lungs.sum() >= 20: out["lungs_mm"] = float(centre(lungs)[0] - centre(liver)[0])*sz
     return out
 
-# %% ../nbs/lib/10_volume.ipynb #db85a54f
+# %% ../nbs/lib/10_volume.ipynb #52737561
 def split_by_name(
     name:str,        # of the scan (or patient)
     val:float=.2,    # share of validation scans
@@ -487,6 +498,27 @@ def instance_rows(
             y, x = (np.flatnonzero(part[z].any(ax)) for ax in (1, 0))
             rows.append((k, oz + z, ox + x[0] - .5, oy + y[0] - .5, ox + x[-1] + .5, oy + y[-1] + .5))
     return pd.DataFrame(rows, columns=["instance", "z", "x1", "y1", "x2", "y2"])
+
+def need_same_grid(
+    path, scan:Geometry,      # a scan
+    mask_path, mask:Geometry, # the mask of its lesions
+    hint:str="",              # what the message ends with
+):
+    "A mask on another grid marks the wrong voxels, and no later step would notice. InputError if it is."
+    if same_grid(scan, mask): return
+    tell = lambda g: f"size {g.size}, spacing {tuple(round(s, 3) for s in g.spacing)}, origin {tuple(round(o, 1) for o in g.origin)}, axes {axis_codes(g.direction)}"
+    raise InputError(f"{mask_path}: not on the grid of {Path(path).name}: {tell(mask)} against {tell(scan)}{hint}")
+
+def mask_tables(
+    cases:list, # of (row of `volumes`, its `instance_rows` with a column `source`)
+    **organs,   # of these lesions: organ -> 1 or 0
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]: # volumes, lesions, slices
+    "The three tables of a set whose lesions are completely annotated by masks; `label:k` names the k-th instance."
+    volumes = check(pd.DataFrame([row for row, _ in cases]), "volumes")
+    rows = pd.concat([r.assign(volume_id=row["volume_id"]) for row, r in cases], ignore_index=True)
+    lesions = check(rows.assign(lesion_id=rows.volume_id + "/" + rows.instance.astype(str), patient_id=rows.volume_id, role="annotated",
+                                mask="label:" + rows.instance.astype(str), **organs).drop(columns="instance"), "lesions")
+    return volumes, lesions, check(lesion_slices(volumes, lesions), "slices")
 
 def read_cases(
     read,          # a function of one case
