@@ -2,13 +2,18 @@
 PY ?= python3
 RUN = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: demo test readme lab clean
+.PHONY: demo test verify readme lab clean
 
 demo: .venv/.ok        ## the whole study on the phantom world
 	$(RUN) meld run --profile demo
 
 test: .venv/.ok        ## notebooks clean, export in sync, library tests, smoke study
 	$(RUN) python .ci/check.py
+
+SEED ?= 0
+verify: .venv/.ok      ## run a world of the study again and compare its tables with the released ones: make verify SEED=0
+	$(RUN) meld run --profile study --seed $(SEED) --run data/runs/verify_seed_$(SEED)
+	$(RUN) meld verify data/runs/verify_seed_$(SEED) figures/study/seed_$(SEED)
 
 readme: .venv/.ok      ## README.md from nbs/index.ipynb
 	$(RUN) python .ci/check.py --write-readme

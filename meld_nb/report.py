@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTRASTS', 'CONTROLS', 'WORLDS', 'evidence', 'compact', 'curves', 'merge_worlds', 'merge_runs', 'is_phantom',
-           'results', 'release', 'write_report']
+           'results', 'release', 'verify', 'write_report']
 
 # %% ../nbs/lib/61_report.ipynb #5e32c407
 import base64, html, re, shutil
@@ -170,6 +170,29 @@ def release(
     return to
 
 # %% ../nbs/lib/61_report.ipynb #43b523d8
+def verify(
+    run:str|Path,      # a run folder, or a released run
+    released:str|Path, # the release that it is compared with
+    *, rtol:float=1e-6, atol:float=1e-9, # a number agrees if |here - there| <= atol + rtol |there|
+) -> tuple: # compared [tables] names; differences: table, row, column, released, here
+    "Compare every table of a release with a run's. InputError if the release has none."
+    def tables(folder): return {p.name if (folder/"detections.parquet").is_file() else "_".join(p.relative_to(folder).parts): p for p in results(folder) if p.suffix == ".csv"}
+    here, there = tables(Path(run)), tables(Path(released))
+    if not there: raise InputError(f"{released}: no tables")
+    rows = []
+    def differ(name, a, b):
+        if a is None: return [dict(table=name, row="", column="", released="a table", here="no table")]
+        if list(a) != list(b) or len(a) != len(b): return [dict(table=name, row="", column="", released=f"{len(b)} rows of {', '.join(b)}", here=f"{len(a)} rows of {', '.join(a)}")]
+        out = []
+        for c in b:
+            numeric = pd.api.types.is_numeric_dtype(a[c]) and pd.api.types.is_numeric_dtype(b[c])
+            same = np.isclose(a[c].astype(float), b[c].astype(float), rtol, atol, equal_nan=True) if numeric else (a[c].astype(str) == b[c].astype(str)).to_numpy()
+            out += [dict(table=name, row=int(i), column=c, released=b[c].iloc[i], here=a[c].iloc[i]) for i in np.flatnonzero(~same)]
+        return out
+    for name, path in there.items(): rows += differ(name, pd.read_csv(here[name]) if name in here else None, pd.read_csv(path))
+    return list(there), pd.DataFrame(rows, columns=["table", "row", "column", "released", "here"])
+
+# %% ../nbs/lib/61_report.ipynb #408a442e
 _CSS = """body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}h2{margin-top:2.5em;border-bottom:1px solid #ccc}
 table{border-collapse:collapse;font-size:13px;margin:.3em 0 1em}td,th{padding:.15em .7em;text-align:right;border-bottom:1px solid #eee}td:first-child,th:first-child{text-align:left}
 .scroll{overflow-x:auto}h3{margin-top:2em;color:#555}summary{cursor:pointer;font-size:13px}img{max-width:100%}.from{font-size:12px;color:#555;margin:1.5em 0 .2em}.tag{border-radius:3px;padding:.1em .5em;color:#fff;margin-right:.6em}
@@ -203,7 +226,7 @@ def _item(path, run):
     if path.suffix == ".svg": return head + f'<img alt="{html.escape(path.stem)}" src="data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}">'
     return head + _table(pd.read_csv(path)) + "".join(map(_published, _same_item(path.stem)))
 
-# %% ../nbs/lib/61_report.ipynb #54d05861
+# %% ../nbs/lib/61_report.ipynb #6eb05bb8
 def _jobs(run): return list((summary(run) or _record(run).get("jobs", {})).values())   # a released run has only the latter
 
 def _overview(names):

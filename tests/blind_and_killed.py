@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil, yaml
 
 PROFILE = Path(__file__).resolve().parent.parent/"nbs"/"study"/"params"/"smoke.yaml"
-TRUTH = ("55", "58", "92", "oracle")                                   # chapters and arms that may open the truth
+TRUTH = ("55", "58", "76", "92", "oracle")                              # chapters and arms that may open the truth
 KILLS = ("15/train", "25/train", "60/both/train")                  # each when its first state is on disk
 COMPARED = ("15", "18", "20", "25", "30", "35", "40", "50", "60", "65", "88")
 KINDS = {".safetensors", ".parquet", ".npy"}                     
