@@ -39,7 +39,8 @@ def claims_table(
     table = pd.DataFrame(rows, columns=[*known.columns, "worlds", "value", "low", "high", "p"])
     primary, corrected = table.primary.to_numpy(bool), table.p.to_numpy(float).copy()
     if primary.any(): corrected[primary] = holm(table.p[primary].fillna(1))
-    def judged(r, p): return "undecided" if np.isnan(r.low) else verdict(r.low, r.high, p, r.smallest)
+    scope = " in this world" if len(worlds) == 1 else ""
+    def judged(r, p): return ("undecided" if np.isnan(r.low) else verdict(r.low, r.high, p, r.smallest)) + scope
     table["verdict"] = [judged(r, p) for r, p in zip(table.itertuples(), corrected)]
     return table.assign(data=data).drop(columns=["smallest", "primary"])
 
@@ -48,7 +49,8 @@ def write_measured(
     measured:dict, # claim -> (value, draws [n])
     path:str|Path, # .parquet
 ):
-    "Values (first row) and draws, a column each claim."
+    "Values (first row) and draws, a column each claim. InputError if their numbers of draws differ."
+    if len(n := {len(d) for _, d in measured.values()}) > 1: raise InputError(f"{path}: claims with {', '.join(map(str, sorted(n)))} draws; chapters 71, 75, 76 and 81 need the same `draws`")
     with atomic_path(path) as tmp: pd.DataFrame({c: np.r_[v, d] for c, (v, d) in measured.items()}).to_parquet(tmp, index=False)
 
 def read_measured(
