@@ -414,26 +414,26 @@ def run_study(
     dry_run:bool=False, # only say what would run
 ) -> int: # 0 if every result is there, 1 if not
     "Run the study, or what is out of date of it. InputError, before any work, for a wrong parameter or a run folder in use."
-    todo = plan(profile, set=set, seed=seed, study=study)
-    if until and until not in todo["chapters"]: raise InputError(f"--until {until}: no such chapter in this profile; there are: {', '.join(todo['chapters'])}")
-    protocol = _protocol(profile, todo["study"]["seed"])
+    planned = plan(profile, set=set, seed=seed, study=study)
+    if until and until not in planned["chapters"]: raise InputError(f"--until {until}: no such chapter in this profile; there are: {', '.join(planned['chapters'])}")
+    protocol = _protocol(profile, planned["study"]["seed"])
     where = str(run or run_folder(profile, seed))
     run = _resolve(where)
     (run/"logs").mkdir(parents=True, exist_ok=True)
     with _lock(run) as lock:
-        record = dict(profile=str(profile), protocol=protocol, **todo, **provenance(), hardware=hardware())
-        write_json(todo | {"run": where, "jobs": "logs/dry_run.json" if dry_run else "logs/jobs.json"}, run/"logs"/"config.json")
+        record = dict(profile=str(profile), protocol=protocol, **planned, **provenance(), hardware=hardware())
+        write_json(planned | {"run": where, "jobs": "logs/dry_run.json" if dry_run else "logs/jobs.json"}, run/"logs"/"config.json")
         if not dry_run: write_json(record | dict(finished=False, jobs=summary(run)), run/"run.json")
-        code = _snakemake(run, lock, todo, until, cores, dry_run)
+        code = _snakemake(run, lock, planned, until, cores, dry_run)
         if not dry_run: write_json(record | dict(finished=code == 0 and not until, jobs=summary(run)), run/"run.json")
     return code
 
-def _snakemake(run, lock, todo, until, cores, dry_run):
+def _snakemake(run, lock, planned, until, cores, dry_run):
     "Start Snakemake in the run folder and wait for it. The lock goes along as standard input, which it hands on to its jobs."
     log = run/"logs"/"snakemake.log"
-    cmd = [sys.executable, "-m", "snakemake", "all", "--snakefile", Path(todo["notebooks"])/"Snakefile", "--directory", run, "--configfile", run/"logs"/"config.json", "--cores", cores,
+    cmd = [sys.executable, "-m", "snakemake", "all", "--snakefile", Path(planned["notebooks"])/"Snakefile", "--directory", run, "--configfile", run/"logs"/"config.json", "--cores", cores,
            "--nolock", "--rerun-incomplete", "--keep-going", "--scheduler", "greedy", "--rerun-triggers", "mtime", "params", "input", "--max-checksum-file-size", "1GB",
-           *(["--resources", f"gpu={todo['study']['gpus']}"] if todo["study"].get("gpus") else []), *(["--until", until] if until else []), *(["--dry-run"] if dry_run else [])]
+           *(["--resources", f"gpu={planned['study']['gpus']}"] if planned["study"].get("gpus") else []), *(["--until", until] if until else []), *(["--dry-run"] if dry_run else [])]
     env = os.environ | dict(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", PYTHONUNBUFFERED="1")
     with open(log, "w") as err:
         proc = subprocess.Popen(list(map(str, cmd)), stdin=lock, stderr=err, env=env, start_new_session=True)
