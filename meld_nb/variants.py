@@ -6,19 +6,20 @@
 __all__ = ['MVP_WINDOWS', 'THIRDS', 'VGG_CHANNELS', 'make_model', 'sources', 'TagHead', 'ImageTrunk', 'three_images',
            'centre_image', 'hard_negatives', 'HardClass', 'Centre', 'AdapterBank', 'AdaptedTrunk',
            'VolumetricAttention', 'render', 'three_windows', 'ChannelSpatialAttention', 'PositionHead', 'VGGTrunk',
-           'CentreRPN', 'PositionSensitive', 'RetinaNetPeer']
+           'CentreRPN', 'PositionSensitive', 'start_trunk', 'RetinaNetPeer']
 
 # %% ../nbs/lib/26_variants.ipynb #928ed7b2
+from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.vgg import make_layers
+from torchvision.models.vgg import VGG16_Weights, make_layers
 from torchvision.ops import ps_roi_pool
 from .core import DATASET_NAMES, InputError
 from .overlap import slice_pairs
 from .boxes import clip, to_centres, to_edges
-from .backbone import TRUNKS, Trunk, nine
+from .backbone import TRUNKS, Trunk, fill, load_trunk, nine
 from .rpn import RPN
 from .heads import Heads, cls_loss
 from .targets import is_role
@@ -160,10 +161,11 @@ class AdapterBank(nn.Module):
     def __init__(self,
         channels:int,
         adapters:int=4,
-        reduction:int=16, # of the channels, within an adapter
+        reduction:int=16, # of the channels, within an adapter; eight remain at least
     ):
         super().__init__()
-        self.adapters = nn.ModuleList([nn.Sequential(nn.Linear(channels, max(1, channels//reduction)), nn.ReLU(), nn.Linear(max(1, channels//reduction), channels)) for _ in range(adapters)])
+        inner = max(8, channels//reduction)
+        self.adapters = nn.ModuleList([nn.Sequential(nn.Linear(channels, inner), nn.ReLU(), nn.Linear(inner, channels)) for _ in range(adapters)])
         self.domain = nn.Linear(channels, adapters)
 
     def attention(self,
@@ -324,7 +326,21 @@ def _3dce(model):
     model.heads.fc2 = nn.ModuleList([nn.Identity()])    # one hidden layer
 METHODS["3dce"] = _3dce
 
-# %% ../nbs/lib/26_variants.ipynb #91dca48e
+# %% ../nbs/lib/26_variants.ipynb #28eb22d4
+def start_trunk(
+    trunk,   # of a model of `make_model`
+    weights, # as for `load_trunk`; for VGG "imagenet" or a VGG-16 file of torchvision, else it stays as it is
+) -> dict: # see `load_trunk`
+    "Start the trunk of any variant. InputError if the weights are missing or do not fit."
+    if not isinstance(trunk, VGGTrunk): return load_trunk(trunk, weights)
+    path = Path(torch.hub.get_dir())/"checkpoints"/VGG16_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1] if weights == "imagenet" else Path(weights)
+    if path.suffix == ".safetensors": return dict(source="random weights: a DenseNet's do not fit VGG", loaded=0, fresh=list(trunk.state_dict()))
+    if not path.is_file(): raise InputError(f"{path}: no such file; download {VGG16_Weights.IMAGENET1K_V1.url} to this place, or start without")
+    tensors = [v for k, v in torch.load(path, map_location="cpu", weights_only=True).items() if k.startswith("features.")]
+    fill(trunk, dict(zip(trunk.state_dict(), tensors)), path)      # the same layers, numbered otherwise
+    return dict(source=str(path), loaded=len(tensors), fresh=[])
+
+# %% ../nbs/lib/26_variants.ipynb #59fe9c98
 class _Maps(nn.Module):
     "A trunk as MONAI expects a feature extractor."
     def __init__(self, trunk): super().__init__(); self.body, self.out_channels = trunk, trunk.width
