@@ -519,7 +519,7 @@ def collate(
     "Torchvision's calling convention: images differ in size, so nothing is stacked."
     return [s["image"] for s in samples], [{k: v for k, v in s.items() if k != "image"} for s in samples]
 
-# %% ../nbs/lib/18_slices.ipynb #7d54d61b
+# %% ../nbs/lib/18_slices.ipynb #17049f31
 def _step(gv): return STEP_MM/gv.spacing_z if np.isfinite(gv.spacing_z) else 1.
 
 def volume_grid(
@@ -542,7 +542,7 @@ def volume_images(
     images = torch.cat([_render(gv, positions[i:i+16], (x1,y1,x2,y2), scale, _GAIN, _BIAS) for i in range(0, len(positions), 16)])
     return images, _crop_frame(x1, y1, gv.n-1, scale, -1/_step(gv), "volume") @ gv.frame
 
-# %% ../nbs/lib/18_slices.ipynb #c398b8b8
+# %% ../nbs/lib/18_slices.ipynb #96e0c722
 def lesion_patches(
     gv:GridVolume,
     z:int,          # native slice
