@@ -26,6 +26,7 @@ TRUNKS = {
 # %% ../nbs/lib/21_backbone.ipynb #2baf317c
 class Trunk(nn.Module):
     "DenseNet up to block 3 for three images, fusion 1, decoder, fusion 2: [B,9,H,W] -> [B,width,H/stride,W/stride]."
+    shares = True  # `volume_features` may compute an image once for the samples that hold it
     def __init__(self,
         growth_rate:int=32,          # DenseNet's k
         block_config=(6, 12, 24),    # layers of the three dense blocks
@@ -159,7 +160,9 @@ def load_trunk(
         tensors = {re.sub(r"(norm|conv)\.([12])\.", r"\1\2.", k): v for k, v in tensors.items()}
         tensors = {k: v for k, v in tensors.items() if k in own or not re.match(r"classifier|features\.(norm5|transition3|denseblock4)", k)}
         fresh = [k for k in own if not k.startswith("features.")]
-    else: fresh = []
+    else:                               # a trunk; a variant of it may lack fusions, and have parts of its own
+        tensors = {k: v for k, v in tensors.items() if k in own or not k.startswith("fuse")}
+        fresh = [k for k in own if not re.match(r"features|laterals|fuse", k)]
     fill(trunk, {**{k: own[k] for k in fresh}, **tensors}, path)
     return dict(source=str(path), loaded=len(tensors), fresh=fresh)
 
@@ -180,10 +183,15 @@ def volume_features(
 ):
     "Yield (centres, features [n,width,h,w]), a chunk at a time: what `trunk` gives for each sample, each image computed once."
     if trunk.training: raise ValueError("the trunk must be in evaluation mode: call .eval() first")
-    g, device = len(volume), trunk.fuse2.weight.device
+    g, device = len(volume), next(trunk.parameters()).device
     centres = list(range(g)) if centres is None else [int(c) for c in centres]
     if centres != sorted(set(centres)) or (centres and not 0 <= centres[0] <= centres[-1] < g):
         raise InputError(f"centres must be ascending slice indices below {g}, got {centres[:5]}...")
+    if not trunk.shares:
+        for start in range(0, len(centres), chunk):
+            part = centres[start:start+chunk]
+            yield part, trunk(torch.stack([nine(volume, c) for c in part]).to(device))
+        return
     image = lambda k: min(max(k, -1), g)                        # beyond the ends all images are equal
     done = {}                                                   # image -> its maps
     for start in range(0, len(centres), chunk):

@@ -13,7 +13,7 @@ from pathlib import Path
 # %% ../nbs/lib/00_core.ipynb #bc3de7ed
 DATASET_NAMES = ("deeplesion", "luna16", "lits", "nih_ln")  # the paper's data sets (§4.1); DeepLesion first
 ORGANS = ("lung", "liver", "lymph_node")                    # organ heads beside the whole-body head (§3.1)
-ROLES = {"annotated": 0, "mined": 1, "suspicious": 2, "suspicious_positive": 3}  # what a row of the lesions table may train (§3.2, §3.3)
+ROLES = {"annotated": 0, "mined": 1, "suspicious": 2, "suspicious_positive": 3, "hard_negative": 4}  # what a row of the lesions table may train (§3.2, §3.3)
 
 # %% ../nbs/lib/00_core.ipynb #ead8e38b
 class InputError(ValueError):

@@ -309,10 +309,11 @@ def recist_mask(
 # %% ../nbs/lib/18_slices.ipynb #7d11dd72
 class SliceLesions:
     "Rows of the lesions table as arrays; index it to choose rows."
-    FIELDS = ("boxes", "roles", "organ", "recist", "mask")
+    FIELDS = ("boxes", "roles", "organ", "recist", "mask", "tags", "position")
     def __init__(self,
         lesions=None, # rows of the lesions table; None: no rows
         organs=ORGANS,# columns that `organ` takes; one that is absent is unknown
+        terms=(),     # [T] names of tags
     ):
         "InputError for an unknown role or mask, and for mask `recist` without diameters."
         df = pd.DataFrame(columns=["x1","y1","x2","y2","role"]) if lesions is None else lesions
@@ -325,6 +326,10 @@ class SliceLesions:
         for bad, what in ((np.isnan(self.roles), f"role is one of {', '.join(ROLES)}"), (~known, "mask is null, ellipse, label:<number>, or recist with all eight coordinates")):
             if bad.any(): raise InputError(f"lesions, row {df.index[bad.argmax()]}: {what}; got {df.iloc[bad.argmax()][['role', *(['mask'] if 'mask' in df else [])]].to_dict()}")
         self.roles = self.roles.astype(np.int64)
+        self.position = df.get("location_z", pd.Series(np.nan, df.index)).to_numpy(dtype=np.float64)
+        self.tags = np.full((len(df), len(terms)), np.nan)
+        for i, named in enumerate(df.get("tags", [])):
+            if len(terms) and isinstance(named, str): self.tags[i] = np.isin(terms, named.split(";"))
 
     def __len__(self): return len(self.boxes)
     def __getitem__(self, rows):
@@ -391,7 +396,9 @@ def _targets(gv, lesions, z, zc, frame, origin, scale, shape):
                 y, x = (np.minimum(((np.arange(k) + .5)/scale).astype(int) + o, e-1) for k, o, e in ((H,origin[1],gv.hu.shape[1]), (W,origin[0],gv.hu.shape[2])))
                 labels = gv.instances[zc][y[:,None], x]
             masks[i] = labels == int(m[6:])
-    return dict(boxes=torch.from_numpy(boxes.astype(np.float32)), roles=torch.from_numpy(lesions.roles), organ=torch.from_numpy(lesions.organ.astype(np.float32)),
+    position = lesions.position[~np.isnan(lesions.position)]
+    extra = dict(tags=torch.from_numpy(lesions.tags.astype(np.float32))) if lesions.tags.shape[1] else {}
+    return extra | dict(position=float(position.mean()) if len(position) else float("nan"), boxes=torch.from_numpy(boxes.astype(np.float32)), roles=torch.from_numpy(lesions.roles), organ=torch.from_numpy(lesions.organ.astype(np.float32)),
                 masks=torch.from_numpy(masks.view(np.uint8)), has_mask=torch.from_numpy(masks.any((1,2))))
 
 # %% ../nbs/lib/18_slices.ipynb #78567370
@@ -462,11 +469,12 @@ class LesionDataset(torch.utils.data.Dataset):
         datasets=DATASET_NAMES, # `dataset` of a sample is the index into these: the model's `sources`
         organs=ORGANS,          # organ scores of a sample: the model's `organs`
         positive_only=(),     # data sets whose samples carry `positive_only` (Table 4)
+        terms=(),             # names of tags: samples then carry `tags` [N,T], 1 or 0, NaN where the table has none
     ):
         self.slices, self.cache, self.seed, self.added, self.augment = slices, str(cache), seed, added, augment
         self.kw, self.positive_only, self.epoch = dict(crop=crop, max_size=max_size, datasets=tuple(datasets)), tuple(positive_only), 0
         self.annotated = lesions[["volume_id","z","role"]]
-        self.lesions, self.rows = SliceLesions(lesions, organs), lesions.reset_index(drop=True).groupby(["volume_id","z"]).indices
+        self.lesions, self.rows = SliceLesions(lesions, organs, terms), lesions.reset_index(drop=True).groupby(["volume_id","z"]).indices
         self._epochs = {}
 
     def samples(self,
@@ -514,7 +522,7 @@ def collate(
     "Torchvision's calling convention: images differ in size, so nothing is stacked."
     return [s["image"] for s in samples], [{k: v for k, v in s.items() if k != "image"} for s in samples]
 
-# %% ../nbs/lib/18_slices.ipynb #7d54d61b
+# %% ../nbs/lib/18_slices.ipynb #17049f31
 def _step(gv): return STEP_MM/gv.spacing_z if np.isfinite(gv.spacing_z) else 1.
 
 def volume_grid(
@@ -537,7 +545,7 @@ def volume_images(
     images = torch.cat([_render(gv, positions[i:i+16], (x1,y1,x2,y2), scale, _GAIN, _BIAS) for i in range(0, len(positions), 16)])
     return images, _crop_frame(x1, y1, gv.n-1, scale, -1/_step(gv), "volume") @ gv.frame
 
-# %% ../nbs/lib/18_slices.ipynb #c398b8b8
+# %% ../nbs/lib/18_slices.ipynb #96e0c722
 def lesion_patches(
     gv:GridVolume,
     z:int,          # native slice

@@ -16,7 +16,7 @@ from .core import InputError, DATASET_NAMES, atomic_path
 
 # %% ../nbs/lib/01_tables.ipynb #fd474fe2
 SPLITS = ("train", "val", "test")
-ROLES = ("annotated", "mined", "suspicious", "suspicious_positive")
+ROLES = ("annotated", "mined", "suspicious", "suspicious_positive", "hard_negative")
 _BOX2, _BOX3 = dict.fromkeys(("x1","y1","x2","y2"), "float"), dict.fromkeys(("x1","y1","z1","x2","y2","z2"), "float")
 RECIST = tuple(f"recist_{c}{i}{j}" for i in "12" for j in "12" for c in "xy")  # long axis 11-12, short axis 21-22
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PADDING', 'IGNORE_IOU', 'IGNORE_COVER', 'is_role', 'regresses', 'assign', 'anchor_targets', 'with_gt', 'roi_targets',
-           'sample_boxes']
+           'hard_rois', 'sample_boxes']
 
 # %% ../nbs/lib/24_targets.ipynb #f6689126
 import torch
@@ -74,7 +74,7 @@ def anchor_targets(
 ) -> tuple: # labels [B,M], matched [B,M], regress [B,M] bool: positives that train the deltas
     "Targets of the RPN."
     mined = is_role(roles, "mined", "suspicious_positive")
-    positive = is_role(roles, "annotated") | (mined & mined_in_rpn)
+    positive = is_role(roles, "annotated", "hard_negative") | (mined & mined_in_rpn)
     ignored = is_role(roles, "suspicious") | (mined & (not mined_in_rpn))
     labels, matched = assign(anchors[None], gt, positive, ignored, fg, bg, None if border else inside(anchors, sizes), best=True)
     return labels, matched, (labels == 1) & regresses(roles, mined_regression).gather(1, matched)
@@ -85,8 +85,8 @@ def with_gt(
     gt:list,        # [N_i,4] an image
     roles:list,     # [N_i] codes
 ) -> list: # [K_i + positives,4] an image
-    "Add the positive rows to the proposals."
-    return [torch.cat([p, g[is_role(r, "annotated", "mined", "suspicious_positive")].to(p)]) for p, g, r in zip(proposals, gt, roles)]
+    "Add the positive rows and the hard negatives to the proposals."
+    return [torch.cat([p, g[is_role(r, "annotated", "mined", "suspicious_positive", "hard_negative")].to(p)]) for p, g, r in zip(proposals, gt, roles)]
 
 def roi_targets(
     rois:Tensor,  # [B,M,4], edge frame
@@ -104,15 +104,29 @@ def roi_targets(
     own = lambda rows: (labels == 1) & rows.gather(1, matched)
     return labels, matched, own(regresses(roles, mined_regression)), own(is_role(roles, "annotated"))
 
+def hard_rois(
+    rois:Tensor,   # [B,M,4], edge frame
+    labels:Tensor, # [B,M] of `roi_targets`
+    gt:Tensor,     # [B,N,4]
+    roles:Tensor,  # [B,N] codes
+    fg:float=.5,
+) -> Tensor: # [B,M] bool
+    "Negatives that lie on a hard negative."
+    hard = is_role(roles, "hard_negative")
+    if not hard.any(): return torch.zeros_like(labels, dtype=torch.bool)
+    return (labels == 0) & (iou(gt, rois).masked_fill(~hard[..., None], 0) >= fg).any(1)
+
 # %% ../nbs/lib/24_targets.ipynb #37b9152b
 def sample_boxes(
     labels:Tensor,   # [B,M] 1, 0 or -1
     n:int,           # boxes an image
     fraction:float,  # largest share of positives
     positive_only=None, # [B] bool: images whose negatives mean nothing
+    first=None,         # [B,M] bool: boxes drawn before others of their kind
 ) -> tuple: # image [S], box [S]: what was drawn
     "Draw positives and negatives for each image; what is labelled -1 is never drawn."
     keys = torch.rand(labels.shape, device=labels.device)
+    if first is not None: keys = keys + first
     def draw(kind, limit, most):
         key, index = keys.masked_fill(labels != kind, -1).topk(min(most, labels.shape[1]), dim=1)
         return index, (key >= 0) & (torch.arange(key.shape[1], device=key.device) < limit)
