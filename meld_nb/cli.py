@@ -31,8 +31,6 @@ def main(
         if e.filename is None: raise
         click.echo(f"meld: {e.filename}: {e.strerror}", err=True); return 1
 
-if __name__ == "__main__" and globals().get("__package__"): sys.exit(main())   # python -m meld_nb.cli
-
 # %% ../nbs/lib/62_cli.ipynb #aa567715
 def _sets(ctx, param, values):
     "chapter.name=value pairs of --set."
@@ -282,3 +280,6 @@ def _overlays(vol, found, members, out, name, n, preset, stamp):
         ax.set_title(f"{name}, slice {z} from below" + (f" ({stamp})" if stamp else ""))
         with atomic_path(out/"overlays"/f"{name.replace('/', '_')}_{z:04d}.png") as tmp: fig.savefig(tmp, format="png")
         plt.close(fig)
+
+# %% ../nbs/lib/62_cli.ipynb #4ee1e59a
+if __name__ == "__main__" and globals().get("__package__"): sys.exit(main())   # python -m meld_nb.cli; after all commands

@@ -228,11 +228,10 @@ def _unpacked(path, file, begin):
     if not d.eof: raise InputError(f"{path}: cut short: its packed voxels have no end")
     return have
 
-def _check_spacing(path, reader):
-    "InputError if the header says nothing of the spacing."
-    if _suffix(path).startswith(".nii"): told = all(float(reader.GetMetaData(f"pixdim[{k}]")) for k in (1, 2, 3))
-    else: told = _fields(path)[0].keys() & {"elementspacing", "elementsize", "spacings", "space directions"}
-    if not told: raise InputError(f"{path}: its header has no spacing: give spacing=(x,y,z) in mm")
+def _check_spacing(path):
+    "InputError if the header of a MetaImage or NRRD says nothing of the spacing."
+    if _suffix(path).startswith(".nii") or _fields(path)[0].keys() & {"elementspacing", "elementsize", "spacings", "space directions"}: return
+    raise InputError(f"{path}: its header has no spacing: give spacing=(x,y,z) in mm")
 
 # %% ../nbs/lib/10_volume.ipynb #79ed11ab
 def _read_itk(path):
@@ -392,7 +391,7 @@ def _find(path, series, slices, spacing, orientation, complete=False):
         load = lambda: _read_dicom(files, geometry)
     else:
         reader = _itk_header(path)
-        if spacing is None: _check_spacing(path, reader)
+        if spacing is None: _check_spacing(path)
         if complete: _check_stored(path, reader, unpack=False)
         geometry = _geometry(reader, path)
         load = lambda: _read_itk(path)[0]
