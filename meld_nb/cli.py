@@ -75,7 +75,8 @@ def report(runs, out, release_):
 def _csv(path, header="infer", **kw):
     "A CSV with identifiers as text. InputError if it is no CSV."
     import pandas as pd
-    if not Path(path).is_file(): raise InputError(f"{path}: no such file")
+    from meld_nb.tables import csv_rows
+    csv_rows(path)   # refuses lines that Pandas would shift
     try: return pd.read_csv(path, header=header, dtype={c: str for c in ("volume_id", "patient_id", "seriesuid", "lesion_id")} if header == "infer" else str, encoding="utf-8-sig", **kw)
     except (ValueError, pd.errors.ParserError) as e: raise InputError(f"{path}: cannot be read as a CSV ({e})") from None
 
