@@ -9,7 +9,7 @@ __all__ = ['GRID_MM', 'STEP_MM', 'WINDOW', 'MEAN', 'BODY_HU', 'MAX_SIZE', 'CONTE
            'volume_images', 'lesion_patches']
 
 # %% ../nbs/lib/18_slices.ipynb #7fb9efb0
-import fcntl, hashlib, json, os, shutil, sys
+import fcntl, hashlib, json, os, shutil, sys, threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -193,11 +193,13 @@ def _cache_one(row, cache):
 
 def _npy(folder, name, shape, dtype): return np.lib.format.open_memmap(folder/f"{name}.npy", "w+", dtype, shape)
 
+_BUILDING = threading.Lock()
+
 @contextmanager
 def _alone(cache):
     "One build at a time in a folder: the next waits. What a killed one left behind is removed."
     cache.mkdir(parents=True, exist_ok=True)
-    with open(cache/".lock", "w") as f:
+    with _BUILDING, open(cache/".lock", "w") as f:   # threads of this process; other processes
         fcntl.lockf(f, fcntl.LOCK_EX)        # a process's own: ends with it, and is not handed on to its workers
         for p in cache.glob(".tmp-*"): shutil.rmtree(p) if p.is_dir() else p.unlink()
         yield

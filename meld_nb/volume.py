@@ -80,7 +80,7 @@ def lps_axes(
 ) -> tuple[tuple, tuple]: # for x, y, z of the patient: which index axis, and +1 or -1
     "The index axis that runs along each patient axis, and whether it runs the same way."
     d = np.asarray(direction, dtype=np.float64).reshape(3, 3)
-    axes = max(permutations(range(3)), key=lambda p: round(sum(abs(d[k,p[k]]) for k in range(3)), 6))   # at 45 degrees the first, whatever the last digits say
+    axes = max(permutations(range(3)), key=lambda p: sum(abs(d[k,p[k]]) for k in range(3)))
     return axes, tuple(1 if d[k,axes[k]] >= 0 else -1 for k in range(3))
 
 def axis_codes(
