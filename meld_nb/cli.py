@@ -31,8 +31,6 @@ def main(
         if e.filename is None: raise
         click.echo(f"meld: {e.filename}: {e.strerror}", err=True); return 1
 
-if __name__ == "__main__" and globals().get("__package__"): sys.exit(main())   # python -m meld_nb.cli
-
 # %% ../nbs/lib/62_cli.ipynb #aa567715
 def _sets(ctx, param, values):
     "chapter.name=value pairs of --set."
@@ -87,15 +85,13 @@ def verify(run, released, tolerance, most):
     sys.exit(bool(len(off)))
 
 # %% ../nbs/lib/62_cli.ipynb #fa710620
-def _csv(path, header="infer", **kw):
+def _csv(path, names=None):
     "A CSV as text, its index the line in the file. InputError if it is no CSV, or lacks an identifier."
-    import warnings, pandas as pd
-    if not Path(path).is_file(): raise InputError(f"{path}: no such file")
-    try:
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):        # a row longer than the header
-            df = pd.read_csv(path, header=header, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True, skip_blank_lines=False, encoding="utf-8-sig", **kw)
-    except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as e: raise InputError(f"{path}: cannot be read as a CSV ({e})") from None
-    df.index += 1 if header is None else 2
+    import pandas as pd
+    from meld_nb.tables import csv_rows
+    header, rows = csv_rows(path)
+    if names: header, rows = names, [(1, header), *rows]
+    df = pd.DataFrame([r for _, r in rows], [line for line, _ in rows], header, dtype=object)
     df = df[(df != "").any(axis=1)]
     for c in df.columns.intersection(["volume_id", "patient_id", "seriesuid"]):
         if (empty := df[c] == "").any(): raise InputError(f"{path}, line {empty.idxmax()}: {c} is empty")
@@ -104,7 +100,7 @@ def _csv(path, header="infer", **kw):
 def _images(path, known, key="volume_id"):
     "The images file as a table; a single column may have no header, if it starts with one of the `known` identifiers."
     df = _csv(path)
-    if key not in df and df.shape[1] == 1 and df.columns[0] in known: df = _csv(path, header=None, names=[key])
+    if key not in df and df.shape[1] == 1 and df.columns[0] in known: df = _csv(path, names=[key])
     if key not in df: raise InputError(f"{path}: column {key!r} is missing; found {', '.join(df.columns)}. A file without a header holds one identifier a line, and its first is one of the truth or the detections")
     return df
 
@@ -308,3 +304,6 @@ def _overlays(vol, found, members, out, name, n, preset, stamp):
         ax.set_title(f"{name}, slice {z} from below" + (f" ({stamp})" if stamp else ""))
         with atomic_path(out/"overlays"/f"{name.replace('/', '_')}_{z:04d}.png") as tmp: fig.savefig(tmp, format="png")
         plt.close(fig)
+
+# %% ../nbs/lib/62_cli.ipynb #4ee1e59a
+if __name__ == "__main__" and globals().get("__package__"): sys.exit(main())   # python -m meld_nb.cli; after all commands

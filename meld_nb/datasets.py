@@ -90,7 +90,7 @@ class Finding(NamedTuple):
     def __str__(self): return f"{self.severity}: {self.text}"
 
 def _check_header(row):
-    g = read_geometry(row.path, **_options(row))
+    g = read_geometry(row.path, complete=True, **_options(row))
     want = (row.size_x, row.size_y, row.n_slices)
     if g.size != want: return Finding("error", f"{row.path}: {' x '.join(map(str, g.size))} voxels, the table volumes says {' x '.join(map(str, want))}")
 
@@ -140,6 +140,7 @@ def check_dataset(
     headers = read_cases(_safely(_check_header), rows, workers, f"{name} headers")
     out += _few([f for f in headers if f], most) + _few(_check_boxes(volumes, lesions), most)
     good = volumes[[f is None for f in headers]]
+    if not voxels: out.append(Finding("info", "only headers were read; with voxels (--voxels) every scan is"))
     if voxels: out += _few([f for f in read_cases(_safely(_check_voxels), [(r,) for r in good.itertuples()], workers, f"{name} voxels") if f], most)
     try: out += _few([Finding(*f) for f in _PARTS[name]["findings"](root, good, lesions[lesions.volume_id.isin(good.volume_id)], voxels, workers)], 3*most)
     except InputError as e: out.append(Finding("error", str(e)))

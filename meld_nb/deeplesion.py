@@ -8,8 +8,7 @@ __all__ = ['DL_COLUMNS', 'COARSE_TYPES', 'BOX_PAD_PX', 'USUAL_INTERVAL_MM', 'MOS
            'safe_unpickle', 'read_manual_1k', 'read_lesion_harvester', 'read_revised_1071', 'marked', 'marked_share']
 
 # %% ../nbs/lib/11_deeplesion.ipynb #96b8e3cf
-import csv, os, pickle, re
-from collections import Counter
+import os, pickle, re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import pandas as pd
 from .core import InputError
 from .frames import Frame, dl_info_frame
 from .overlap import box_overlap
-from .tables import RECIST, check
+from .tables import RECIST, TextTable, check, csv_rows
 
 # %% ../nbs/lib/11_deeplesion.ipynb #7c587688
 DL_COLUMNS = ("File_name", "Patient_index", "Study_index", "Series_ID", "Key_slice_index", "Measurement_coordinates", "Bounding_boxes",
@@ -30,61 +29,6 @@ USUAL_INTERVAL_MM = 5. # the commonest slice interval
 MOST_SLICES = 10_000   # more in a sub-volume are taken for a mistake
 
 # %% ../nbs/lib/11_deeplesion.ipynb #c7cbfe51
-def _read_text(path):
-    "Header and rows of a CSV file as text, each row with its line number. InputError if it is not a table."
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as f:
-            reader = csv.reader(f, skipinitialspace=True)
-            header = [h.strip() for h in next(reader, [])]
-            rows = [(reader.line_num, r) for r in reader if r]
-    except FileNotFoundError: raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, csv.Error, OSError) as e: raise InputError(f"{path}: not a CSV file ({e})") from None
-    for h, n in Counter(header).items():
-        if h and n > 1: raise InputError(f"{path}: column {h!r} occurs {n} times in the header, expected once")
-    for line, r in rows:
-        if len(r) != len(header): raise InputError(f"{path}: line {line} has {len(r)} fields, expected {len(header)} as in the header")
-    return header, rows
-
-def _table(path, columns):
-    "A CSV file as a table of text with the column `line`. InputError if one of `columns` is missing."
-    header, rows = _read_text(path)
-    lacking = [c for c in columns if c not in header]
-    if lacking: raise InputError(f"{path}: column {lacking[0]!r} is missing; found {', '.join(header) or 'nothing'}")
-    raw = pd.DataFrame([r for _, r in rows], columns=header, dtype=object)
-    return raw.loc[:, [h for h in header if h]].assign(line=[n for n, _ in rows])
-
-# %% ../nbs/lib/11_deeplesion.ipynb #b961c894
-class _Raw:
-    "A table of text whose complaints name file, row, line, column and value."
-    def __init__(self, path, raw, row): self.path, self.raw, self.row = path, raw, row
-
-    def at(self, i): return f"{self.path}: row {self.row[i]} (line {self.raw.line.iloc[i]})"
-
-    def refuse(self, bad, column, expected):
-        "InputError for the first row where `bad` holds."
-        if not np.any(bad): return
-        i = int(np.argmax(np.asarray(bad)))
-        raise InputError(f"{self.at(i)}, column {column!r}: found {self.raw[column].iloc[i]!r}, expected {expected}")
-
-    def numbers(self, column, n=1, nan=False, what=None):
-        "[N,n] finite numbers of a column of comma-separated lists; NaN and empty only where `nan`."
-        what = what or ("a number" if n == 1 else f"{n} numbers")
-        parts = self.raw[column].str.split(",")
-        self.refuse(parts.str.len() != n, column, what)
-        text = pd.Series([t.strip() for p in parts for t in p], dtype=object)
-        x = pd.to_numeric(text, errors="coerce").to_numpy(float).reshape(-1, n)
-        fine = np.isfinite(x) | (nan & text.str.lower().isin(["", "nan"]).to_numpy().reshape(-1, n))
-        self.refuse(~fine.all(1), column, what)
-        return x
-
-    def integers(self, column, n=1, allowed=None):
-        "[N,n] whole numbers; `allowed` lists the values that may occur."
-        what = f"one of {', '.join(map(str, allowed))}" if allowed else "a whole number" if n == 1 else f"{n} whole numbers"
-        x = self.numbers(column, n, what=what)
-        self.refuse((x != np.round(x)).any(1) | (~np.isin(x, list(allowed)).all(1) if allowed else False), column, what)
-        return x.astype(int)
-
-# %% ../nbs/lib/11_deeplesion.ipynb #6b589ef3
 _FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)\.png")
 
 def _names(t):
@@ -96,7 +40,7 @@ def _names(t):
         t.refuse(t.integers(c)[:,0] != parts[p].astype(int).to_numpy(), c, f"the {p} of File_name")
     return parts.assign(slice=parts.slice.astype(int))
 
-# %% ../nbs/lib/11_deeplesion.ipynb #234c6f73
+# %% ../nbs/lib/11_deeplesion.ipynb #b961c894
 def _intervals(spacing_z, series):
     "Usable slice intervals (mm) and whether each was given: a bad one is taken from its series, else `USUAL_INTERVAL_MM`."
     z = pd.Series(spacing_z)
@@ -118,7 +62,7 @@ def _agree(t, info):
         i = int(np.argmax((info.split != first).to_numpy())); j = int(np.argmax((info.patient_id == info.patient_id[i]).to_numpy()))
         raise InputError(f"{t.at(i)}: patient {info.patient_id[i]} is in split {info.split[i]}, but row {t.row[j]} has it in {info.split[j]}; a patient may be in one split only")
 
-# %% ../nbs/lib/11_deeplesion.ipynb #ecec57cf
+# %% ../nbs/lib/11_deeplesion.ipynb #5f32b59b
 def _geometry(t, info, slices):
     "Boxes, RECIST points (pixels from 0), slices and sizes of each row."
     rng, size, sp = t.integers("Slice_range", 2), t.integers("Image_size", 2), t.numbers("Spacing_mm_px_", 3, nan=True)
@@ -136,20 +80,21 @@ def _geometry(t, info, slices):
     return info.assign(first_slice=rng[:,0], last_slice=rng[:,1], z=z.astype(int), **dict(zip(("x1","y1","x2","y2"), boxes.T)), **dict(zip(RECIST, points.T)),
                        size_x=size[:,0], size_y=size[:,1], **dict(zip(("spacing_x","spacing_y","spacing_z"), sp.T)))
 
-# %% ../nbs/lib/11_deeplesion.ipynb #9c6e1412
+# %% ../nbs/lib/11_deeplesion.ipynb #6b589ef3
 def read_dl_info(
     path:str|Path,         # DL_info.csv
     *,
     first_row:int=0,       # number, in the whole DL_info.csv, of the first row of an excerpt
-    drop_noisy:bool=False, # leave out rows with Possibly_noisy = 1; the others keep their numbers
+    drop_noisy:bool=False, # leave out rows with Possibly_noisy = 1, whatever else is in them; the others keep their numbers
 ) -> pd.DataFrame: # one row a mark, in the file's order; pixels and z from 0, mm
     "Parse and check DL_info.csv. A column `dl_info_index`, if there is one, gives the row numbers. InputError names row and column."
-    raw = _table(path, DL_COLUMNS)
-    if not len(raw): raise InputError(f"{path}: has a header and no rows")
-    t = _Raw(path, raw, np.arange(len(raw)) + first_row)
-    if "dl_info_index" in raw:
+    t = TextTable(path, DL_COLUMNS, first_row)
+    if not len(t): raise InputError(f"{path}: has a header and no rows")
+    if "dl_info_index" in t.raw:
         t.row = t.integers("dl_info_index")[:,0]
         t.refuse(pd.Series(t.row).duplicated(), "dl_info_index", "each row number once")
+    noisy = t.integers("Possibly_noisy", allowed=(0, 1))[:,0] == 1
+    if drop_noisy: t, noisy = t.where(~noisy), noisy[~noisy]
     names = _names(t)
     info = pd.DataFrame(dict(row=t.row, lesion_id=[f"deeplesion/{r}" for r in t.row], patient_id="deeplesion/" + names.patient,
                              study=names.study, series=names.series, slice=names.slice))
@@ -162,14 +107,14 @@ def read_dl_info(
     info["long_mm"], info["short_mm"] = long_short.T
     info["location_x"], info["location_y"], info["location_z"] = t.numbers("Normalized_lesion_location", 3, nan=True).T
     info["coarse_type"] = t.integers("Coarse_lesion_type", allowed=COARSE_TYPES)
-    info["noisy"] = t.integers("Possibly_noisy", allowed=(0, 1)) == 1
+    info["noisy"] = noisy
     info["window_low"], info["window_high"] = t.numbers("DICOM_windows", 2, nan=True).T
-    info["gender"], info["age"] = raw.Patient_gender.str.strip(), t.numbers("Patient_age", nan=True)
+    info["gender"], info["age"] = t.raw.Patient_gender, t.numbers("Patient_age", nan=True)
     info["split"] = pd.Series(t.integers("Train_Val_Test", allowed=(1, 2, 3))[:,0]).map({1: "train", 2: "val", 3: "test"})
     _agree(t, info)
-    return info[~info.noisy].reset_index(drop=True) if drop_noisy else info
+    return info
 
-# %% ../nbs/lib/11_deeplesion.ipynb #8d70ee23
+# %% ../nbs/lib/11_deeplesion.ipynb #0b11086c
 def _series_path(images, folder): return [str(Path(images)/f) for f in folder]
 
 def _volumes(info, images):
@@ -207,7 +152,7 @@ def read_deeplesion(
     if not (root/"Images_png").is_dir(): raise InputError(f"{root}: no folder Images_png; expected DL_info.csv and Images_png/<patient>_<study>_<series>/<slice>.png")
     return deeplesion_tables(read_dl_info(root/"DL_info.csv", drop_noisy=drop_noisy), root/"Images_png")
 
-# %% ../nbs/lib/11_deeplesion.ipynb #1fa888d1
+# %% ../nbs/lib/11_deeplesion.ipynb #e7c83d62
 def missing_slices(
     volumes:pd.DataFrame, # DeepLesion's volumes table
 ) -> pd.DataFrame: # volume_id, z, path of each PNG that is not there
@@ -219,18 +164,36 @@ def missing_slices(
             lost += [(v.volume_id, k - v.first_slice, f"{folder}/{k:03d}.png") for k in range(v.first_slice, v.first_slice + v.n_slices) if f"{k:03d}.png" not in there]
     return pd.DataFrame(lost, columns=["volume_id", "z", "path"])
 
+def _doubts(info):
+    "Rows of DL_info.csv that contradict themselves: what they do -> bool, a value a row."
+    ends = info[list(RECIST)].to_numpy().reshape(-1, 4, 2)
+    margin = np.hstack([ends.min(1), -ends.max(1)]) - info[["x1","y1","x2","y2"]].to_numpy()*[1, 1, -1, -1]
+    length = np.linalg.norm(ends[:,1::2] - ends[:,::2], axis=2)*np.sqrt(info.spacing_x*info.spacing_y).to_numpy()[:,None]
+    return {f"have a box that does not fit their diameters (their extent and up to {BOX_PAD_PX} px)": ((margin < -.01) | (margin > BOX_PAD_PX + .01)).any(1),
+            "say other lengths of their diameters than their coordinates": (np.abs(length - info[["long_mm","short_mm"]].to_numpy()) > .01).any(1),
+            "have pixels that are not of .1 to 2 mm, or slice intervals that are not of .1 to 20 mm": ~(info.spacing_x.between(.1, 2) & info.spacing_y.between(.1, 2) & info.spacing_z.between(.1, 20)).to_numpy(),
+            "repeat another row's box": info.duplicated(["volume_id","z","x1","y1","x2","y2"]).to_numpy()}
+
 def check_deeplesion(
     root:str|Path,         # as in `read_deeplesion`
     volumes:pd.DataFrame, lesions:pd.DataFrame, # from it
 ) -> list: # of (severity, text)
     "Findings beyond what `read_deeplesion` refuses; what it left out or filled in is counted."
-    out, info = [], read_dl_info(Path(root)/"DL_info.csv", drop_noisy=False)
-    if (noisy := info[info.noisy]).size: out.append(("info", f"{len(noisy)} of {len(info)} rows are left out, marked Possibly_noisy, e.g. row {noisy.row.iloc[0]}"))
+    path, out = Path(root)/"DL_info.csv", []
+    info = read_dl_info(path, drop_noisy=True)
+    if n := len(TextTable(path)) - len(info): out.append(("info", f"{n} of {n + len(info)} rows are left out, marked Possibly_noisy"))
+    try: read_dl_info(path)
+    except InputError as e: out.append(("warning", f"a row that is left out as Possibly_noisy, is broken or contradicts others: {e}"))
+    for says, bad in _doubts(info).items():
+        if bad.any(): out.append(("warning", f"{path}: {int(bad.sum())} rows {says}, e.g. row {info.row[np.argmax(bad)]}"))
+    v = volumes.sort_values(["path", "first_slice"])
+    for i in np.flatnonzero((v.path == v.path.shift()) & (v.first_slice < (v.first_slice + v.n_slices).shift())):
+        out.append(("error", f"{v.volume_id.iloc[i]} shares slices with {v.volume_id.iloc[i-1]}: what is marked in one would count as unlabelled in the other"))
     if (unknown := volumes[~volumes.interval_known]).size:
         out.append(("warning", f"{len(unknown)} sub-volumes have no slice interval in DL_info.csv, e.g. {unknown.volume_id.iloc[0]}: their series' other rows, else 5 mm, stand in for it, and their slices are not resampled"))
     return out
 
-# %% ../nbs/lib/11_deeplesion.ipynb #6d326176
+# %% ../nbs/lib/11_deeplesion.ipynb #aa092b50
 _NUMERIC = {f"{k}{n}" for k, sizes in (("f","248"), ("i","1248"), ("u","1248"), ("b","1")) for n in sizes}
 
 class _SafeUnpickler(pickle.Unpickler):
@@ -268,7 +231,7 @@ def safe_unpickle(
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
     except Exception as e: raise InputError(f"{path}: refused as a pickle of boxes: {e or type(e).__name__}") from None
 
-# %% ../nbs/lib/11_deeplesion.ipynb #01045e2f
+# %% ../nbs/lib/11_deeplesion.ipynb #cf9aef89
 _SUB_VOLUME = re.compile(r"((\d+)_(\d+)_(\d+))_(\d+)-(\d+)(?:\.annot)?")
 
 def _test_volumes(names, split, path, dl_info):
@@ -294,7 +257,7 @@ def _test_volumes(names, split, path, dl_info):
     v = check(v.drop(columns="folder"), "volumes", str(path))
     return v if dl_info is not None else v.assign(**dict.fromkeys(geometry, np.nan))
 
-# %% ../nbs/lib/11_deeplesion.ipynb #b82ca671
+# %% ../nbs/lib/11_deeplesion.ipynb #01045e2f
 def _boxes6(rows, where, order):
     "[n,6] finite numbers; `order` says which columns are x1, y1, z1, x2, y2, z2. InputError if not."
     try: b = np.asarray(rows, dtype=float).reshape(-1, 6) if len(rows) else np.zeros((0, 6))
@@ -323,18 +286,17 @@ def _truth3d(named, stem, path, volumes, frame, order, slack=0.):
     _within(t, volumes, path, slack)
     return t
 
-# %% ../nbs/lib/11_deeplesion.ipynb #dd398ac7
+# %% ../nbs/lib/11_deeplesion.ipynb #0e65fc15
 _XYZ = [0, 1, 2, 3, 4, 5]
 
 def _manual_csv(folder):
     "The 3D set from boxes.csv and subvolumes.csv: {split: {sub-volume: boxes}}."
-    names = _table(folder/"subvolumes.csv", ("split", "subvolume"))
-    raw = _table(folder/"boxes.csv", ("split", "subvolume", "x1","y1","z1","x2","y2","z2"))
-    t = _Raw(folder/"boxes.csv", raw, np.arange(len(raw)))
+    names = TextTable(folder/"subvolumes.csv", ("split", "subvolume")).raw
+    t = TextTable(folder/"boxes.csv", ("split", "subvolume", "x1","y1","z1","x2","y2","z2"))
     xyz = np.hstack([t.numbers(c) for c in ("x1","y1","z1","x2","y2","z2")])
     out = {s: {n: [] for n in g.subvolume} for s, g in names.groupby("split", sort=False)}
-    t.refuse([n not in out.get(s, {}) for s, n in zip(raw.split, raw.subvolume)], "subvolume", "one that is listed in subvolumes.csv")
-    for s, n, b in zip(raw.split, raw.subvolume, xyz): out[s][n].append(b)
+    t.refuse([n not in out.get(s, {}) for s, n in zip(t.raw.split, t.raw.subvolume)], "subvolume", "one that is listed in subvolumes.csv")
+    for s, n, b in zip(t.raw.split, t.raw.subvolume, xyz): out[s][n].append(b)
     return out
 
 def read_manual_1k(
@@ -352,16 +314,15 @@ def read_manual_1k(
     pixels = lambda first: Frame.scale_shift((1,1,1), (0,0,-first), "manual_1k", "native")   # pixels from 0, z the PNG's number
     return volumes, _truth3d([(n, data[s][n]) for s, n in names], "manual_1k", path, volumes, pixels, _XYZ)
 
-# %% ../nbs/lib/11_deeplesion.ipynb #32b9a550
+# %% ../nbs/lib/11_deeplesion.ipynb #6f5cae35
 def _harvester_csv(path):
     "The released boxes from a CSV twin, as the pickles have them. A CSV cannot list an empty sub-volume."
-    three_d = "z1" in _read_text(path)[0]
+    three_d = "z1" in csv_rows(path)[0]
     columns = ("x1","y1","x2","y2","z1","z2") if three_d else ("x1","y1","x2","y2","z")
-    raw = _table(path, ("subvolume", *columns))
-    t = _Raw(path, raw, np.arange(len(raw)))
+    t = TextTable(path, ("subvolume", *columns))
     b = np.hstack([t.numbers(c) for c in columns])
     out = {}
-    for n, r in zip(raw.subvolume, b.tolist()):
+    for n, r in zip(t.raw.subvolume, b.tolist()):
         if three_d: out.setdefault(n, []).append(r)
         else: out.setdefault(n, {}).setdefault(r[4], []).append([*r, r[4]])
     return out
@@ -382,7 +343,7 @@ def _split_of(path):
     if not found: raise InputError(f"{path}: the file's name does not say its split ({', '.join(split)}); give split='train', 'val' or 'test'")
     return found[0]
 
-# %% ../nbs/lib/11_deeplesion.ipynb #9cc93ed7
+# %% ../nbs/lib/11_deeplesion.ipynb #32b9a550
 _XYXYZZ = [0, 1, 4, 2, 3, 5]
 
 def read_lesion_harvester(
@@ -416,7 +377,7 @@ def read_revised_1071(
     if "z1" in lesions: raise InputError(f"{path}: holds 3D boxes, expected {{sub-volume: {{z: [[x1, y1, x2, y2, z, z], ...]}}}}")
     return volumes, lesions
 
-# %% ../nbs/lib/11_deeplesion.ipynb #a648dd77
+# %% ../nbs/lib/11_deeplesion.ipynb #22148e7e
 def marked(
     truth3d:pd.DataFrame, # every lesion of some sub-volumes
     marks:pd.DataFrame,   # lesions table of 2D marks
@@ -430,7 +391,7 @@ def marked(
     overlap = box_overlap(j[corners].to_numpy(float), j[[f"{c}_mark" for c in corners]].to_numpy(float))
     return np.isin(np.arange(len(truth3d)), j.i[overlap >= iou])
 
-# %% ../nbs/lib/11_deeplesion.ipynb #f6cb5242
+# %% ../nbs/lib/11_deeplesion.ipynb #f29e4f52
 SIZES_MM, COARSE_MM = (0, 10, 15, 20, 25, 30, 40, 50, 70, np.inf), (0, 15, 20, 30, 50, np.inf)
 
 def marked_share(
@@ -451,7 +412,7 @@ def marked_share(
     t["n"], t["rank"] = t.groupby("volume").hit.transform("size"), t.groupby("volume").area.rank(method="first", ascending=False)
     return _share_table(t, list(zip(sizes_mm, sizes_mm[1:])), list(zip(coarse_mm, coarse_mm[1:])), by)
 
-# %% ../nbs/lib/11_deeplesion.ipynb #2a2aeb5b
+# %% ../nbs/lib/11_deeplesion.ipynb #f6cb5242
 def _share_table(t, sizes, coarse, by):
     "Count lesions and marked ones in every group of `marked_share`."
     within = lambda lo, hi: (t["size"] >= lo) & (t["size"] < hi)

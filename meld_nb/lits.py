@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import ndimage
 
 from .core import InputError
+from .tables import TextTable
 from .volume import anatomy, instance_rows, mask_tables, need_same_grid, read_cases, read_geometry, read_native, read_volume, to_lps, volume_row
 
 # %% ../nbs/lib/13_lits.ipynb #0193af74
@@ -23,21 +24,17 @@ def read_overrides(
     path:str|Path, # CSV of `OVERRIDE_COLUMNS`
 ) -> dict: # case number -> dict(spacing=(x,y,z) mm or None, orientation or None)
     "Corrections of headers, in the file's index order. InputError names row and column."
-    try: df = pd.read_csv(path, dtype=str, encoding="utf-8-sig", skipinitialspace=True)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e: raise InputError(f"{path}: not a CSV file ({e})") from None
-    if sorted(df.columns) != sorted(OVERRIDE_COLUMNS): raise InputError(f"{path}: expected the columns {', '.join(OVERRIDE_COLUMNS)}, found {', '.join(df.columns)}")
-    out = {}
-    for i, r in df.iterrows():
-        m = re.fullmatch(r"(?:volume-)?(\d+)", str(r.case).strip())
-        if not m or int(m[1]) in out: raise InputError(f"{path}: row {i}, column 'case': found {r.case!r}, expected a case number such as 28 or volume-28, once")
-        spacing = pd.to_numeric(r[["spacing_x","spacing_y","spacing_z"]], errors="coerce")
-        given = r[["spacing_x","spacing_y","spacing_z"]].notna()
-        if given.any() and not (given.all() and (spacing > 0).all() and np.isfinite(spacing).all()):
-            raise InputError(f"{path}: row {i}: spacing_x, spacing_y, spacing_z are {r.spacing_x!r}, {r.spacing_y!r}, {r.spacing_z!r}; expected 3 positive mm values or 3 empty fields")
-        way = r.orientation.strip().upper() if isinstance(r.orientation, str) else None
-        if way is not None and not (len(way) == 3 and all(len(set(way) & set(p)) == 1 for p in ("LR","PA","SI"))):
-            raise InputError(f"{path}: row {i}, column 'orientation': found {r.orientation!r}, expected three letters such as LPS or RAS")
-        out[int(m[1])] = dict(spacing=tuple(map(float, spacing)) if given.all() else None, orientation=way)
+    t, out = TextTable(path, OVERRIDE_COLUMNS), {}
+    if extra := set(t.raw) - set(OVERRIDE_COLUMNS): raise InputError(f"{path}: expected the columns {', '.join(OVERRIDE_COLUMNS)}, found {', '.join(sorted(extra))} too")
+    spacing = np.hstack([t.numbers(c, nan=True, what="a number of mm or an empty field") for c in ("spacing_x", "spacing_y", "spacing_z")])
+    for i, (case, way) in enumerate(zip(t.raw.case, t.raw.orientation.str.upper())):
+        m, given = re.fullmatch(r"(?:volume-)?(\d+)", case), ~np.isnan(spacing[i])
+        if not m or int(m[1]) in out: raise InputError(f"{t.at(i)}, column 'case': found {case!r}, expected a case number such as 28 or volume-28, once")
+        if given.any() and not (spacing[i] > 0).all(): raise InputError(f"{t.at(i)}: spacing_x, spacing_y, spacing_z are {spacing[i].tolist()}; expected 3 positive mm values or 3 empty fields")
+        if way and not (len(way) == 3 and all(len(set(way) & set(p)) == 1 for p in ("LR","PA","SI"))):
+            raise InputError(f"{t.at(i)}, column 'orientation': found {way!r}, expected three letters such as LPS or RAS")
+        if not given.any() and not way: raise InputError(f"{t.at(i)}: neither spacing nor orientation is given for case {case}")
+        out[int(m[1])] = dict(spacing=tuple(spacing[i].tolist()) if given.any() else None, orientation=way or None)
     return out
 
 # %% ../nbs/lib/13_lits.ipynb #86a69d77
@@ -76,7 +73,9 @@ def _read_case(number, path, mask_path, override):
     "Volume row and lesion rows of a case."
     g = read_geometry(path, **(override or {}))
     labels, h = _read_labels(mask_path)
-    if h.size != g.size or not override: need_same_grid(path, g, mask_path, h, "" if h.size != g.size else "; a row in overrides.csv can say which is right")
+    fixed = {k: v for k, v in dict(override or {}).items() if v is not None}
+    like = h._replace(**({"origin": g.origin} if fixed else {}), **({"spacing": g.spacing} if "spacing" in fixed else {}), **({"direction": g.direction} if "orientation" in fixed else {}))
+    need_same_grid(path, g, mask_path, like, "" if h.size != g.size else "; a row in overrides.csv can say which is right")
     row = volume_row("lits", f"volume-{number}", g, path, mask_path=str(mask_path), orientation=(override or {}).get("orientation"),
                      spacing_known=bool((override or {}).get("spacing")) or not _identity(g))
     rows = instance_rows(components(labels == 2))
@@ -131,6 +130,6 @@ def check_lits(
     seen = read_cases(_anatomy, [(r,) for r in volumes.itertuples()], workers, "LiTS anatomy") if voxels else []
     for row, offsets in zip(volumes.itertuples(), seen):
         for sign, says in (("spine_mm", "the spine is not at the back"), ("liver_mm", "the liver is not on the right"), ("lungs_mm", "the lungs are not above the liver")):
-            if offsets[sign] is not None and offsets[sign] < 0:
+            if offsets[sign] is not None and offsets[sign] < -5:   # mm; nearer to the middle it says nothing
                 out.append(("warning", f"{row.path}: {says} ({offsets[sign]:.0f} mm): orientation wrong? `orientation` in overrides.csv puts it right"))
     return out

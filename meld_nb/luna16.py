@@ -6,14 +6,13 @@
 __all__ = ['NODULE_COLUMNS', 'read_nodules', 'sphere_discs', 'luna16_volumes', 'nodule_rows', 'read_luna16', 'check_luna16']
 
 # %% ../nbs/lib/12_luna16.ipynb #f93b92ca
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from .core import InputError, progress
-from .tables import check
+from .tables import TextTable, check
 from .volume import Geometry, lesion_slices, read_geometry, volume_row
 
 # %% ../nbs/lib/12_luna16.ipynb #4b80a049
@@ -24,19 +23,11 @@ def read_nodules(
     excluded:bool=False, # the second: a diameter may be -1, unknown
 ) -> pd.DataFrame: # `NODULE_COLUMNS`, and row: its number in the file, from 0
     "Read LUNA16's findings; world mm, LPS. InputError names column or row."
-    path = Path(path)
-    if not path.is_file(): raise InputError(f"{path}: no such file")
-    try: df = pd.read_csv(path, dtype=str, encoding="utf-8-sig", skipinitialspace=True)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e: raise InputError(f"{path}: not a CSV file ({e})") from None
-    if lacking := [c for c in NODULE_COLUMNS if c not in df]: raise InputError(f"{path}: column {lacking[0]!r} is missing; found {', '.join(df.columns)}")
-    out = df[["seriesuid"]].assign(**{c: pd.to_numeric(df[c], errors="coerce") for c in NODULE_COLUMNS[1:]}, row=np.arange(len(df)))
-    d = out.diameter_mm
-    bad = {c: ~np.isfinite(out[c]) for c in NODULE_COLUMNS[1:]} | {"seriesuid": df.seriesuid.isna()}
-    bad["diameter_mm"] |= ~((d > 0) | (excluded & (d == -1)))
-    for c, rows in bad.items():
-        if rows.any(): raise InputError(f"{path}: row {int(rows.idxmax())}, column {c!r}: found {df.loc[rows.idxmax(), c]!r}, expected " +
-                                        {"seriesuid": "a series UID", "diameter_mm": "a positive diameter in mm" + (" or -1" if excluded else "")}.get(c, "a number of mm"))
-    return out
+    t = TextTable(path, NODULE_COLUMNS)
+    t.refuse(t.raw.seriesuid == "", "seriesuid", "a series UID")
+    mm = {c: t.numbers(c, what="a number of mm")[:,0] for c in NODULE_COLUMNS[1:]}
+    t.refuse(~((mm["diameter_mm"] > 0) | (excluded & (mm["diameter_mm"] == -1))), "diameter_mm", "a positive diameter in mm" + (" or -1" if excluded else ""))
+    return pd.DataFrame(dict(seriesuid=t.raw.seriesuid, **mm, row=t.row))
 
 # %% ../nbs/lib/12_luna16.ipynb #35ec117b
 def sphere_discs(
@@ -107,16 +98,10 @@ def check_luna16(
 ) -> list: # of (severity, text)
     "Findings beyond what `read_luna16` refuses."
     nodules, out = read_nodules(Path(root)/"annotations.csv"), []
-    for p in map(Path, volumes.path):
-        name = re.search(r"^ElementDataFile\s*=\s*(.+?)\s*$", p.read_text(errors="replace"), re.M)[1]   # the header was read: it has one
-        if name != "LOCAL" and not (p.parent/name).is_file(): out.append(("error", f"{p}: its voxels, {name}, are missing"))
     here = nodules.seriesuid.isin(volumes.series)
     gone = "" if here.all() else f"; annotations.csv, row {nodules.row[~here].iloc[0]}: no scan of series {nodules.seriesuid[~here].iloc[0]}" + (f", and {int((~here).sum())-1} rows more" if (~here).sum() > 1 else "")
     out.append(("info", f"{int(here.sum())} of {len(nodules)} annotated nodules are in the {len(volumes)} scans at hand{gone}"))
     if len(nodules) and not here.any(): out.append(("error", "no annotated nodule belongs to a scan at hand: do annotations.csv and the subsets belong together?"))
-    width = lesions.assign(w=lesions.x2 - lesions.x1).merge(volumes[["volume_id", "spacing_x"]])
-    thin = int((width.w*width.spacing_x < .501*width.diameter_mm).sum())
-    out.append(("info", f"{thin} of {len(lesions)} discs lie near a pole and have the least width, half the diameter"))
     if not (path := Path(root)/"annotations_excluded.csv").is_file(): out.append(("warning", f"{path} is missing: LUNA16's evaluation needs it"))
     else: read_nodules(path, excluded=True)
     return out

@@ -94,6 +94,8 @@ def check_nih_ln(
     nodes = lesions.drop_duplicates("lesion_id")
     count = lambda r: f"{int((region(volumes) == r).sum())} scans with {int((region(nodes) == r).sum())} nodes"
     out = [("info", f"mediastinum: {count('MED')} (released: 90, 388); abdomen: {count('ABD')} (86, 595)")]
+    masks = {p.name.removesuffix("_mask.nii.gz"): p for at in {Path(p).parents[1] for p in volumes.mask_path} for p in sorted(at.rglob("*_mask.nii.gz"))}
+    if lone := sorted(masks.keys() - {Path(p).name.removesuffix("_mask.nii.gz") for p in volumes.mask_path}): out.append(("info", f"{len(lone)} masks without a scan that is read, e.g. {masks[lone[0]]}"))
     area = ((lesions.x2 - lesions.x1)*(lesions.y2 - lesions.y1)).groupby(lesions.lesion_id).sum()
     if len(tiny := area.index[area <= 2]): out.append(("warning", f"{len(tiny)} nodes have one or two voxels: {', '.join(tiny[:10])}"))
     def apart(row):

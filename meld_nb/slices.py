@@ -9,8 +9,9 @@ __all__ = ['GRID_MM', 'STEP_MM', 'WINDOW', 'MEAN', 'BODY_HU', 'MAX_SIZE', 'CONTE
            'volume_images', 'lesion_patches']
 
 # %% ../nbs/lib/18_slices.ipynb #7fb9efb0
-import hashlib, json, os, sys
+import fcntl, hashlib, json, os, shutil, sys, threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import DATASET_NAMES, ORGANS, ROLES, InputError, atomic_path, progress, read_json, rng, write_json
+from .core import DATASET_NAMES, ORGANS, ROLES, InputError, atomic_path, progress, read_json, rng, sha256, write_json
 from .tables import RECIST
 from .frames import Frame
 from .datasets import load_instances, load_volume
@@ -86,15 +87,15 @@ class GridVolume:
         return k
 
 # %% ../nbs/lib/18_slices.ipynb #a81bc56e
-def _resize(x, scale):
-    "`x` [K,H,W] resized by `scale` (x,y): bilinear, half-pixel centres, no antialiasing, pixels of exactly the size that `scale` says."
-    sx, sy = scale
-    size = [max(1, round(x.shape[1]*sy)), max(1, round(x.shape[2]*sx))]
-    return torch.ops.aten.upsample_bilinear2d(x[None], size, False, sy, sx)[0]
+_UP = 1 + 1e-7 # more than the error of a float32: a spacing of 0.7 mm is 0.69999999 in a NIfTI file, and must give the same whole pixels
 
-def _true_scale(shape, scale):
-    "`scale` (x,y); 1 if an image of `shape` (H,W) keeps its size, for then torch copies the pixels whatever the scale."
-    return (1., 1.) if (round(shape[0]*scale[1]), round(shape[1]*scale[0])) == tuple(shape) else tuple(scale)
+def _size(shape, scale):
+    "(H,W) of an image of `shape` resized by `scale` (x,y)."
+    return max(1, round(shape[0]*scale[1])), max(1, round(shape[1]*scale[0]))
+
+def _resize(x, scale, size=None):
+    "`x` [K,H,W] resized by `scale` (x,y): bilinear, half-pixel centres, no antialiasing, pixels of exactly the size that `scale` says."
+    return torch.ops.aten.upsample_bilinear2d(x[None], size or _size(x.shape[1:], scale), False, scale[1], scale[0])[0]
 
 def _lps(a, native):
     "An array [z,y,x] in native order, brought to the order of the frame `native` (index -> native)."
@@ -112,14 +113,16 @@ def to_grid(
 ) -> GridVolume:
     "Window and resize every slice to 0.8 mm and find its body. Lesion numbers are resized by nearest neighbour."
     n, h, w = volume.hu.shape
-    scale = sx, sy = _true_scale((h,w), (volume.spacing[0]/GRID_MM, volume.spacing[1]/GRID_MM))
-    H, W = max(1, round(h*sy)), max(1, round(w*sx))
+    scale = volume.spacing[0]/GRID_MM, volume.spacing[1]/GRID_MM
+    H, W = size = _size((h,w), [v/_UP for v in scale])
+    if size == (h,w): scale = 1., 1.                               # torch copies the pixels then, whatever the scale
+    sx, sy = scale
     hu, crops = alloc("hu", (n,H,W), np.int16), np.empty((n,4), int)
     for k in range(n):
         x1, y1, x2, y2 = body_box(volume.hu[k])
-        crops[k] = np.floor(x1*sx + 1e-6), np.floor(y1*sy + 1e-6), min(W, np.ceil(x2*sx - 1e-6)), min(H, np.ceil(y2*sy - 1e-6))
+        crops[k] = np.floor(x1*sx*_UP + 1e-6), np.floor(y1*sy*_UP + 1e-6), min(W, np.ceil(x2*sx/_UP - 1e-6)), min(H, np.ceil(y2*sy/_UP - 1e-6))
         slice_hu = torch.from_numpy(np.clip(volume.hu[k], *WINDOW).astype(np.float32))
-        hu[k] = _resize(slice_hu[None], scale)[0].round_().numpy()
+        hu[k] = _resize(slice_hu[None], scale, size)[0].round_().numpy()
     crops[:,:2] = np.minimum(crops[:,:2], [W-1,H-1])
     frame = Frame.resize((sx,sy,1), "index", "grid") @ volume.native.inverse()
     grid = GridVolume(hu, frame, volume.spacing[2] if spacing_z is None else spacing_z, crops, info=info)
@@ -130,49 +133,76 @@ def to_grid(
         for k, a in enumerate(_lps(instances, volume.native)): grid.instances[k] = a[y[:,None], x]
     return grid
 
-# %% ../nbs/lib/18_slices.ipynb #87d02c3f
+# %% ../nbs/lib/18_slices.ipynb #bbeb001f
 def _interval(row): return np.nan if row.get("interval_known") in (False,) else row["spacing_z"]   # mm; DeepLesion has unknown ones
 
 def _folder(cache, volume_id): return Path(cache)/volume_id.replace("/", "__")
 
 def _sources(row):
-    "Names and sizes of the files of a volume. InputError if they are missing."
-    path, out = Path(row["path"]), []
+    "The files of a volume. InputError if they are missing."
+    path = Path(row["path"])
     if path.is_dir():
         mine = lambda p: not row["first_slice"] or (p.stem.isdigit() and 0 <= int(p.stem) - row["first_slice"] < row["n_slices"])
         files = [p for p in sorted(path.iterdir()) if p.is_file() and mine(p)]
     else: files = sorted(p for p in path.parent.glob(f"{path.stem}.*") if p.is_file() and p.stem == path.stem)    # with the .raw of a .mhd
-    if isinstance(row.get("mask_path"), str): files.append(Path(row["mask_path"]))
-    for p in files or [path]:
-        try: out.append((p.name, os.stat(p).st_size))
-        except OSError: raise InputError(f"{p}: no such file (volume {row['volume_id']})") from None
-    return out
+    files = (files or [path]) + ([Path(row["mask_path"])] if isinstance(row.get("mask_path"), str) else [])
+    for p in files:
+        if not p.is_file(): raise InputError(f"{p}: no such file (volume {row['volume_id']})")
+    return files
 
-def _key(row):
-    "What a volume's folder is made from; not where its files lie, nor to which split or patient it belongs."
+def _made_from(row, files, look):
+    "Checksum of what a volume's folder is made from; not where its files lie, nor to which split or patient it belongs. `look` is what is asked of a file."
     told = {c: v if isinstance(v, str) else float(v) for c, v in row.items() if c not in ("path","mask_path","split","patient_id","study") and not pd.isna(v)}
-    return hashlib.sha256(json.dumps([GRID_MM, WINDOW, BODY_HU, sorted(told.items()), _sources(row)]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([GRID_MM, WINDOW, BODY_HU, sorted(told.items()), [(p.name, *look(p)) for p in files]]).encode()).hexdigest()
 
-# %% ../nbs/lib/18_slices.ipynb #b6464384
+def _stamp(p): s = os.stat(p); return s.st_size, s.st_mtime_ns
+def _content(p): return sha256(p),
+
+def _whole(folder):
+    "meta.json of a volume's folder; None if it is not there, or if an array is not as long as it was."
+    try:
+        meta = read_json(folder/"meta.json")
+        return meta if all((folder/name).stat().st_size == n for name, n in meta["arrays"].items()) else None
+    except (InputError, OSError, KeyError, TypeError, AttributeError): return None
+
+# %% ../nbs/lib/18_slices.ipynb #1e0f5927
 def _cache_one(row, cache):
     "Build one volume's folder. Returns what happened to it, and why."
     torch.set_num_threads(1)
     out = _folder(cache, row["volume_id"])
     try:
-        key = _key(row)
-        if (out/"meta.json").is_file() and read_json(out/"meta.json")["key"] == key: return "present", ""
+        files, meta = _sources(row), _whole(out)
+        stamp = _made_from(row, files, _stamp)
+        if meta and meta["stamp"] == stamp: return "present", ""
+        key = _made_from(row, files, _content)
+        if meta and meta["key"] == key:
+            write_json(meta | dict(stamp=stamp), out/"meta.json")
+            return "present", ""
         volume = load_volume(pd.Series(row))
         instances = load_instances(pd.Series(row)) if isinstance(row.get("mask_path"), str) else None
         with atomic_path(out) as tmp:
             tmp.mkdir()
             gv = to_grid(volume, instances, _interval(row), row, partial(_npy, tmp))
+            for a in (gv.hu, gv.instances): a is None or a.flush()      # on disk before the folder gets its name
             plain = {k: None if v != v else v for k, v in row.items() if v is None or isinstance(v, (str,int,float,np.generic))}
-            write_json(dict(key=key, frame=gv.frame.matrix, crops=gv.crops, spacing_z=gv.spacing_z if np.isfinite(gv.spacing_z) else None, volume=plain), tmp/"meta.json")
+            write_json(dict(stamp=stamp, key=key, arrays={p.name: p.stat().st_size for p in sorted(tmp.iterdir())}, frame=gv.frame.matrix, crops=gv.crops,
+                            spacing_z=gv.spacing_z if np.isfinite(gv.spacing_z) else None, volume=plain), tmp/"meta.json")
             del gv
         return "built", ""
     except (InputError, OSError) as e: return "broken", str(e)
 
 def _npy(folder, name, shape, dtype): return np.lib.format.open_memmap(folder/f"{name}.npy", "w+", dtype, shape)
+
+_BUILDING = threading.Lock()
+
+@contextmanager
+def _alone(cache):
+    "One build at a time in a folder: the next waits. What a killed one left behind is removed."
+    cache.mkdir(parents=True, exist_ok=True)
+    with _BUILDING, open(cache/".lock", "w") as f:   # threads of this process; other processes
+        fcntl.lockf(f, fcntl.LOCK_EX)        # a process's own: ends with it, and is not handed on to its workers
+        for p in cache.glob(".tmp-*"): shutil.rmtree(p) if p.is_dir() else p.unlink()
+        yield
 
 def build_cache(
     volumes:pd.DataFrame, # table volumes
@@ -181,14 +211,15 @@ def build_cache(
     workers:int=2,        # processes
     strict:bool=False,    # raise if a volume is broken
 ) -> pd.DataFrame: # volume_id, state (built, present, broken), error
-    "Bring volumes onto the study grid, on disk; goes on where a killed call stopped. Broken files are reported, or with `strict` raised as InputError."
+    "Bring volumes onto the study grid, on disk; goes on where a killed call stopped. Broken files are reported, or with `strict` raised as InputError; so is a volume listed twice."
     rows, cache = volumes.to_dict("records"), Path(cache)
-    cache.mkdir(parents=True, exist_ok=True)
-    if min(workers, len(rows)) <= 1: done = [(r["volume_id"], *_cache_one(r, cache)) for r in progress(rows, "cache")]
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("fork" if sys.platform == "linux" else None)) as pool:   # as torch's DataLoader
-            jobs = {pool.submit(_cache_one, r, cache): r["volume_id"] for r in rows}
-            done = [(jobs[j], *j.result()) for j in progress(as_completed(jobs), "cache", len(jobs))]
+    if (twice := volumes.volume_id.duplicated()).any(): raise InputError(f"volumes: {volumes.volume_id[twice].iloc[0]} is listed twice")
+    with _alone(cache):
+        if min(workers, len(rows)) <= 1: done = [(r["volume_id"], *_cache_one(r, cache)) for r in progress(rows, "cache")]
+        else:
+            with ProcessPoolExecutor(workers, mp_context=get_context("fork" if sys.platform == "linux" else None)) as pool:   # as torch's DataLoader
+                jobs = {pool.submit(_cache_one, r, cache): r["volume_id"] for r in rows}
+                done = [(jobs[j], *j.result()) for j in progress(as_completed(jobs), "cache", len(jobs))]
     open_cached.cache_clear()
     report = pd.DataFrame(done, columns=["volume_id","state","error"]).set_index("volume_id").loc[[r["volume_id"] for r in rows]].reset_index()
     broken = report[report.state == "broken"]
@@ -197,7 +228,7 @@ def build_cache(
     if strict and len(broken): raise InputError(f"{len(broken)} of {len(report)} volumes cannot be read; the first: {broken.volume_id.iloc[0]}: {broken.error.iloc[0]}")
     return report
 
-# %% ../nbs/lib/18_slices.ipynb #bbeb001f
+# %% ../nbs/lib/18_slices.ipynb #4bd890c8
 class CachedVolume(GridVolume):
     "A volume of the cache, its arrays mapped from disk."
     def __init__(self,
@@ -209,7 +240,7 @@ class CachedVolume(GridVolume):
         if not (folder/"meta.json").is_file():
             why = folder.with_name(folder.name + ".broken.json")
             raise InputError(f"{volume_id}: not in the cache {cache}: " + (read_json(why)["error"] if why.is_file() else "run build_cache on it"))
-        meta = read_json(folder/"meta.json")
+        if (meta := _whole(folder)) is None: raise InputError(f"{folder}: damaged; run build_cache on {volume_id} again")
         load = lambda name: np.asarray(np.load(folder/f"{name}.npy", mmap_mode="c"))     # plain arrays, quicker to index; writes to them stay in memory
         super().__init__(load("hu"), Frame(meta["frame"], "native", "grid"), np.nan if meta["spacing_z"] is None else meta["spacing_z"], meta["crops"],
                          load("instances") if (folder/"instances.npy").is_file() else None, meta["volume"])
@@ -222,7 +253,7 @@ def open_cached(
     "The same as `CachedVolume`, kept open: for samples drawn in random order."
     return CachedVolume(cache, volume_id)
 
-# %% ../nbs/lib/18_slices.ipynb #4bd890c8
+# %% ../nbs/lib/18_slices.ipynb #2a1fc1c9
 def _z_weights(gv, positions):
     "Slices needed for `positions` (in slices, clamped to the volume), and the matrix [K, slices] that mixes them."
     p = np.clip(positions, 0, gv.n-1)
@@ -249,7 +280,7 @@ def _render(gv, positions, crop=None, scale=1., gain=1., bias=0.):
     blend = lambda a: (mix*gain).mm(a.flatten(1)).add_(bias).view(len(mix), *a.shape[1:])
     return blend(resize(x)) if len(rows) < len(mix) else resize(blend(x))    # both linear: the fewer maps are resized
 
-# %% ../nbs/lib/18_slices.ipynb #b61abbe5
+# %% ../nbs/lib/18_slices.ipynb #55d5a952
 _GAIN = 255/(WINDOW[1]-WINDOW[0])
 _BIAS = -WINDOW[0]*_GAIN - MEAN
 
@@ -266,7 +297,7 @@ def preprocess(
     "Window -1024 to 3071 HU to 0-255, minus 50."
     return hu.clamp(*WINDOW)*_GAIN + _BIAS
 
-# %% ../nbs/lib/18_slices.ipynb #89fe73e7
+# %% ../nbs/lib/18_slices.ipynb #94e1b4ca
 def _quarters(centre, u, v, half, shape):
     "Four quarter ellipses: axes `u`, `v` (unit vectors), half lengths (+u,-u,+v,-v), px. Bool [H,W]."
     mask = np.zeros(shape, bool)
@@ -306,7 +337,7 @@ def recist_mask(
     half = np.repeat(np.maximum([long, short], 1e-3)/2, 2)
     return _quarters((p+q)/2, u, np.array([-u[1], u[0]]), half, shape)
 
-# %% ../nbs/lib/18_slices.ipynb #7d11dd72
+# %% ../nbs/lib/18_slices.ipynb #c70ea66c
 class SliceLesions:
     "Rows of the lesions table as arrays; index it to choose rows."
     FIELDS = ("boxes", "roles", "organ", "recist", "mask", "tags", "position")
@@ -337,7 +368,7 @@ class SliceLesions:
         for f in self.FIELDS: setattr(out, f, getattr(self, f)[rows])
         return out
 
-# %% ../nbs/lib/18_slices.ipynb #b9db065c
+# %% ../nbs/lib/18_slices.ipynb #4a12a9fd
 def _slice_shift(gv, lesions, zc, draw):
     "By how many slices the centre moves: at most half the radius, weights falling linearly from 0."
     ends = gv.frame.points(np.c_[lesions.recist[lesions.roles == 0][:,4:].reshape(-1, 2), np.zeros(2*(lesions.roles == 0).sum())])[:,:2].reshape(-1, 2, 2)
@@ -348,7 +379,7 @@ def _slice_shift(gv, lesions, zc, draw):
     weights = np.cumsum(r + 1 - np.abs(shifts))
     return int(shifts[np.searchsorted(weights, draw*weights[-1], side="right")])
 
-# %% ../nbs/lib/18_slices.ipynb #1cf0bc38
+# %% ../nbs/lib/18_slices.ipynb #9b89d8a8
 def sample(
     gv:GridVolume,
     z:int,                # native slice
@@ -370,7 +401,8 @@ def sample(
         zc += _slice_shift(gv, lesions, zc, augment.random())
     x1, y1, x2, y2 = gv.crops[zc] if crop == "slice" else gv.crop
     x1, y1 = min(max(0, x1+shift[0]), x2-1), min(max(0, y1+shift[1]), y2-1)
-    scale = _true_scale((y2-y1,x2-x1), [min(scale, max_size/max(x2-x1, y2-y1))]*2)[0]
+    scale = min(scale, max_size/max(x2-x1, y2-y1))
+    if _size((y2-y1,x2-x1), (scale,scale)) == (y2-y1,x2-x1): scale = 1.
     image = _render(gv, _context(gv, zc, CONTEXT_MM), (x1,y1,x2,y2), scale, _GAIN, _BIAS)
     frame = _crop_frame(x1, y1, zc, scale, 1, "sample") @ gv.frame
     return dict(image=image, **_targets(gv, lesions, z, zc, frame, (x1,y1), scale, image.shape[1:]), dataset=datasets.index(gv.dataset), frame=frame, volume_id=gv.volume_id, z=z)
@@ -401,7 +433,7 @@ def _targets(gv, lesions, z, zc, frame, origin, scale, shape):
     return extra | dict(position=float(position.mean()) if len(position) else float("nan"), boxes=torch.from_numpy(boxes.astype(np.float32)), roles=torch.from_numpy(lesions.roles), organ=torch.from_numpy(lesions.organ.astype(np.float32)),
                 masks=torch.from_numpy(masks.view(np.uint8)), has_mask=torch.from_numpy(masks.any((1,2))))
 
-# %% ../nbs/lib/18_slices.ipynb #78567370
+# %% ../nbs/lib/18_slices.ipynb #ec25be37
 def epoch_samples(
     slices:pd.DataFrame,  # table slices, of one split
     lesions:pd.DataFrame, # table lesions
@@ -427,7 +459,7 @@ def epoch_samples(
     if added: parts.append(draw(pool, added, "added").assign(group="added"))
     return pd.concat(parts, ignore_index=True)
 
-# %% ../nbs/lib/18_slices.ipynb #9d415508
+# %% ../nbs/lib/18_slices.ipynb #cc16a519
 def batches(
     samples:pd.DataFrame,  # from `epoch_samples`
     batch_size:int,
@@ -453,7 +485,7 @@ def _passes(items, n, rng):
     "`n` of `items`: random permutations one after the other."
     return np.concatenate([rng.permutation(items) for _ in range(-(-n//len(items)))] or [items[:0]])[:n]
 
-# %% ../nbs/lib/18_slices.ipynb #75d2bae1
+# %% ../nbs/lib/18_slices.ipynb #c8ebf76b
 class LesionDataset(torch.utils.data.Dataset):
     "Nine-slice samples with their lesions, from the cache."
     def __init__(self,
@@ -515,14 +547,14 @@ class LesionDataset(torch.utils.data.Dataset):
     def _order(self, batch_size, composition, steps, epoch):
         return [[(i, epoch) for i in b] for b in batches(self.samples(epoch), batch_size, self.seed, epoch, composition, steps)]
 
-# %% ../nbs/lib/18_slices.ipynb #8880ff72
+# %% ../nbs/lib/18_slices.ipynb #9dcdec46
 def collate(
     samples:list, # of dicts from `sample`
 ) -> tuple: # list of images, list of targets
     "Torchvision's calling convention: images differ in size, so nothing is stacked."
     return [s["image"] for s in samples], [{k: v for k, v in s.items() if k != "image"} for s in samples]
 
-# %% ../nbs/lib/18_slices.ipynb #17049f31
+# %% ../nbs/lib/18_slices.ipynb #0d3cceb9
 def _step(gv): return STEP_MM/gv.spacing_z if np.isfinite(gv.spacing_z) else 1.
 
 def volume_grid(
@@ -545,7 +577,7 @@ def volume_images(
     images = torch.cat([_render(gv, positions[i:i+16], (x1,y1,x2,y2), scale, _GAIN, _BIAS) for i in range(0, len(positions), 16)])
     return images, _crop_frame(x1, y1, gv.n-1, scale, -1/_step(gv), "volume") @ gv.frame
 
-# %% ../nbs/lib/18_slices.ipynb #96e0c722
+# %% ../nbs/lib/18_slices.ipynb #ced0e7c0
 def lesion_patches(
     gv:GridVolume,
     z:int,          # native slice

@@ -22,7 +22,7 @@ import pydicom
 import SimpleITK as sitk
 from PIL import Image
 from pydicom.misc import is_dicom
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
 from .core import InputError, progress
@@ -61,7 +61,7 @@ class Volume:
 def _spacing(spacing, where=""):
     s = tuple(float(v) for v in spacing) if np.size(spacing) == 3 else ()
     if len(s) != 3 or not all(np.isfinite(v) and v > 0 for v in s):
-        raise InputError(f"{where}spacing must be 3 positive mm values (x,y,z), got {spacing}")
+        raise InputError(f"{where}spacing must be 3 positive mm values (x,y,z), got {s or spacing}")
     return s
 
 # %% ../nbs/lib/10_volume.ipynb #aa384436
@@ -130,13 +130,15 @@ def to_lps(
 
 # %% ../nbs/lib/10_volume.ipynb #fae18252
 def _to_hu(a, path):
-    "int16, rounded and clipped. InputError if a voxel is not a number."
+    "int16, rounded and clipped. InputError if a voxel is not a number, or if more than 1 % do not fit."
     if a.dtype == np.int16: return a
     if a.dtype.kind == "f":
         bad = int((~np.isfinite(a)).sum())
         if bad: raise InputError(f"{path}: {bad} voxels are NaN or infinite; expected Hounsfield units")
-        return np.clip(np.rint(a), -32768, 32767).astype(np.int16)
-    lo, hi = np.iinfo(a.dtype).min, np.iinfo(a.dtype).max
+        a = np.rint(a)
+    beyond = ((a > 32767) | (a < -32768)).mean() if a.size else 0
+    if beyond > .01: raise InputError(f"{path}: {beyond:.0%} of the values are beyond int16, {a.min()} to {a.max()}; expected Hounsfield units")
+    lo, hi = (-np.inf, np.inf) if a.dtype.kind == "f" else (np.iinfo(a.dtype).min, np.iinfo(a.dtype).max)
     return np.clip(a, max(lo, -32768), min(hi, 32767)).astype(np.int16)
 
 # %% ../nbs/lib/10_volume.ipynb #e4bae8b1
@@ -171,22 +173,80 @@ def _check_nifti(path, reader):
             have, bad = 0, 0
             while block := g.read(1 << 24):
                 have += len(block)
-                if kind: bad += int((~np.isfinite(np.frombuffer(block[:len(block)//8*8], kind))).sum())
+                if kind: bad += int((~np.isfinite(np.frombuffer(block[:len(block)//int(kind[-1])*int(kind[-1])], kind))).sum())
         except (EOFError, zlib.error, gzip.BadGzipFile) as e: raise InputError(f"{path}: broken or cut short ({e})") from None
-    need = int(np.prod(reader.GetSize(), dtype=np.int64))*int(reader.GetMetaData("bitpix"))//8
-    if have < need: raise InputError(f"{path}: cut short: {have} bytes of voxels, its header asks for {need}")
+    _long_enough(path, have, reader)
     if bad: raise InputError(f"{path}: {bad} voxels are NaN or infinite; expected Hounsfield units")
+    slope, offset = (float(reader.GetMetaData(k)) for k in ("scl_slope", "scl_inter"))
+    if slope == 0 and offset != 0: raise InputError(f"{path}: its scl_slope is 0, which means no scaling, but its scl_inter is {offset:g}: which of the two is right?")
 
+def _long_enough(path, have, reader):
+    size = int(reader.GetMetaData("bitpix"))//8 if reader.HasMetaDataKey("bitpix") else sitk.GetArrayViewFromImage(sitk.Image(1, 1, 1, reader.GetPixelID())).itemsize
+    need = int(np.prod(reader.GetSize(), dtype=np.int64))*size
+    if have < need: raise InputError(f"{path}: cut short: {have} bytes of voxels, its header asks for {need}")
+
+# %% ../nbs/lib/10_volume.ipynb #de848eaa
+def _fields(path):
+    "Fields of a MetaImage's or NRRD's header, names in lower case; and where the header ends."
+    fields = {}
+    with open(path, "rb") as f:
+        while (line := f.readline()).strip():
+            if m := re.match(r"\s*([^:=]+?)\s*[:=]=?\s*(.*?)\s*$", line.decode("latin1")): fields[m[1].lower()] = m[2]
+            if "elementdatafile" in fields: break
+        return fields, f.tell()
+
+def _stored(path):
+    "The file with the voxels of a MetaImage or NRRD, where they begin in it, and how they are stored: raw, packed or text."
+    fields, begin = _fields(path)
+    name = fields.get("elementdatafile") or fields.get("data file") or fields.get("datafile") or "LOCAL"
+    how = {"gz": "packed", "gzip": "packed", "raw": "raw"}.get(fields.get("encoding", "raw").lower(), "text")
+    if fields.get("compresseddata", "").lower() == "true": how = "packed"
+    if fields.get("binarydata", "").lower() == "false": how = "text"
+    return (path, begin, how) if name.upper() == "LOCAL" else (path.parent/name, 0, how)
+
+def _check_stored(path, reader, unpack):
+    "InputError if voxels are missing, cut short or, if they may be unpacked, broken."
+    if nifti := _suffix(path).startswith(".nii"): file, begin, how = path, int(float(reader.GetMetaData("vox_offset"))), "packed" if path.name.lower().endswith(".gz") else "raw"
+    else: file, begin, how = _stored(path)
+    if file.name.upper().startswith("LIST") or "%" in file.name:                       # one file a slice
+        if how == "packed": raise InputError(f"{path}: packed voxels in several files are not read: put them into one")
+        return
+    if not file.is_file(): raise InputError(f"{path}: its voxels, {file.name}, are missing")
+    if how == "raw": _long_enough(path, file.stat().st_size - begin, reader)
+    if how == "packed" and unpack and nifti: _check_nifti(path, reader)
+    elif how == "packed" and unpack: _long_enough(path, _unpacked(path, file, begin), reader)
+
+def _unpacked(path, file, begin):
+    "Number of bytes in a zlib or gzip stream that is read to its end."
+    d, have = zlib.decompressobj(47), 0                                                # 47: either
+    with open(file, "rb") as f:
+        f.seek(begin)
+        try:
+            while block := f.read(1 << 20):
+                while block:
+                    if d.eof: d = zlib.decompressobj(47)                               # a file of several streams
+                    have += len(d.decompress(block)); block = d.unused_data
+        except zlib.error as e: raise InputError(f"{path}: broken ({e})") from None
+    if not d.eof: raise InputError(f"{path}: cut short: its packed voxels have no end")
+    return have
+
+def _check_spacing(path):
+    "InputError if the header of a MetaImage or NRRD says nothing of the spacing."
+    if _suffix(path).startswith(".nii") or _fields(path)[0].keys() & {"elementspacing", "elementsize", "spacings", "space directions"}: return
+    raise InputError(f"{path}: its header has no spacing: give spacing=(x,y,z) in mm")
+
+# %% ../nbs/lib/10_volume.ipynb #79ed11ab
 def _read_itk(path):
     reader = _itk_header(path)
     if _suffix(path).startswith(".nii"): _check_nifti(path, reader)
+    else: _check_stored(path, reader, unpack=True)
     try: image = reader.Execute()
     except RuntimeError as e: raise InputError(f"{path}: voxels cannot be read; is the file, or a part of it, missing or cut short? ({_last_line(e)})") from None
     return sitk.GetArrayFromImage(image), _geometry(image, path)
 
-# %% ../nbs/lib/10_volume.ipynb #de848eaa
+# %% ../nbs/lib/10_volume.ipynb #1e6c2b7e
 _TAGS = ["SeriesInstanceUID", "SeriesDescription", "StudyInstanceUID", "PatientID", "Modality", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "ImagePositionPatient",
-         "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"]
+         "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "PhotometricInterpretation", "RescaleIntercept", "RescaleSlope"]
 
 def dicom_series(
     folder:str|Path, # read without its sub-folders
@@ -194,11 +254,25 @@ def dicom_series(
     "Headers of the DICOM images in a folder, by series; other files are passed over. InputError if a DICOM file is broken."
     series = {}
     for p in sorted(Path(folder).iterdir()):
-        if not p.is_file() or not is_dicom(p): continue
+        if not p.is_file() or p.name.startswith("."): continue
+        if not is_dicom(p):
+            if p.suffix.lower() == ".dcm" or not p.suffix and not p.stat().st_size: raise InputError(f"{p}: broken DICOM file (it does not begin as one)")
+            continue
         try: ds = pydicom.dcmread(p, stop_before_pixels=True, specific_tags=_TAGS)
-        except (EOFError, ValueError, OSError, pydicom.errors.InvalidDicomError) as e: raise InputError(f"{p}: broken DICOM file ({e})") from None
-        if "Rows" in ds: series.setdefault(str(ds.get("SeriesInstanceUID", "")), []).append(ds)   # reports and directories have no rows
+        except (AttributeError, EOFError, KeyError, ValueError, OSError, pydicom.errors.InvalidDicomError) as e: raise InputError(f"{p}: broken DICOM file ({e})") from None
+        kind = UID(str(ds.file_meta.get("MediaStorageSOPClassUID", ""))).name
+        if "Rows" in ds: series.setdefault(str(ds.get("SeriesInstanceUID", "")), []).append(ds)
+        elif not kind or "Image Storage" in kind: raise InputError(f"{p}: broken DICOM file (its header ends before the image's size)")   # reports and directories have none
     return series
+
+def _values(ds, tag, n):
+    "The `n` numbers of a DICOM tag. InputError names the file."
+    try: v = np.atleast_1d(np.array(ds[tag].value, dtype=float))
+    except (KeyError, TypeError, ValueError): v = np.zeros(0)
+    if len(v) != n or not np.isfinite(v).all():
+        got = "is missing" if tag not in ds or not ds.get_item(tag).value else f"is {ds.get_item(tag).value!r}, expected {n} number{'s'*(n > 1)}"
+        raise InputError(f"{ds.filename}: DICOM tag {tag} {got}" + ("; multi-frame files are not read: convert to single slices or NIfTI" if "NumberOfFrames" in ds else ""))
+    return v
 
 def _pick_series(folder, uid):
     series = dicom_series(folder)
@@ -213,29 +287,32 @@ def _pick_series(folder, uid):
 
 def order_slices(
     headers:list, # of one series, from `dicom_series`
+    spacing=None, # (x,y,z) mm instead of the headers'
 ) -> tuple[list, Geometry]: # paths in order, geometry
     "Files sorted along the normal, and the geometry. InputError if the slices do not make a volume."
     name = lambda i: Path(headers[i].filename).name
     where = Path(headers[0].filename).parent
-    for i, ds in enumerate(headers):
-        for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-            if not ds.get(tag): raise InputError(f"{ds.filename}: DICOM tag {tag} is missing" + ("; multi-frame files are not read: convert to single slices or NIfTI" if ds.get("NumberOfFrames") else ""))
-        if int(ds.get("NumberOfFrames") or 1) != 1: raise InputError(f"{ds.filename}: multi-frame files are not read: convert to single slices or NIfTI")
-        if int(ds.get("SamplesPerPixel") or 1) != 1: raise InputError(f"{ds.filename}: a colour image; expected CT")
-    same = np.array([[*map(float, ds.ImageOrientationPatient), *map(float, ds.PixelSpacing), ds.Rows, ds.Columns] for ds in headers])
+    for ds in headers:
+        if ds.get("NumberOfFrames") and _values(ds, "NumberOfFrames", 1) != 1: raise InputError(f"{ds.filename}: multi-frame files are not read: convert to single slices or NIfTI")
+        if ds.get("SamplesPerPixel") and _values(ds, "SamplesPerPixel", 1) != 1: raise InputError(f"{ds.filename}: a colour image; expected CT")
+        if (kind := str(ds.get("Modality") or "CT")) != "CT": raise InputError(f"{ds.filename}: an image of modality {kind}; expected CT")
+        if (kind := str(ds.get("PhotometricInterpretation") or "MONOCHROME2")) != "MONOCHROME2": raise InputError(f"{ds.filename}: its PhotometricInterpretation is {kind}, expected MONOCHROME2: values would not be Hounsfield units")
+        for tag in ("RescaleSlope", "RescaleIntercept"): _values(ds, tag, 1)   # without them the values are no Hounsfield units
+    same = np.array([[v for tag, n in (("ImageOrientationPatient", 6), ("PixelSpacing", 2), ("Rows", 1), ("Columns", 1)) for v in _values(ds, tag, n)] for ds in headers])
     odd = np.flatnonzero(np.abs(same - np.median(same, 0)).max(1) > 1e-3)
     if len(odd): raise InputError(f"{where}: slices of different kinds in one series: {name(odd[0])} has orientation, pixel spacing, rows, columns {same[odd[0]].round(4).tolist()}, most have {np.median(same, 0).round(4).tolist()}")
     row, col = same[0,:3], same[0,3:6]
     normal = np.cross(row, col)
     if abs(np.linalg.norm(normal) - 1) > 1e-2: raise InputError(f"{headers[0].filename}: ImageOrientationPatient {same[0,:6].tolist()} is not two unit vectors at a right angle")
-    position = np.array([[float(c) for c in ds.ImagePositionPatient] for ds in headers])
+    position = np.array([_values(ds, "ImagePositionPatient", 3) for ds in headers])
     along = position @ normal
     order = np.argsort(along, kind="stable")
     steps = np.diff(along[order])
     if (twice := np.flatnonzero(steps < .01)).size:
         i, j = order[twice[0]:twice[0]+2]
         raise InputError(f"{where}: {name(i)} and {name(j)} lie at the same position {position[i].tolist()}: a slice twice, or two acquisitions in one series")
-    step = float(np.sort(steps)[(len(steps) - 1)//2]) if len(steps) else float(headers[0].get("SpacingBetweenSlices") or headers[0].get("SliceThickness") or 0)
+    if len(steps): step = float(np.sort(steps)[(len(steps) - 1)//2])
+    else: step = next((float(_values(headers[0], tag, 1)[0]) for tag in ("SpacingBetweenSlices", "SliceThickness") if headers[0].get_item(tag)), 0.)
     if (gap := np.flatnonzero(np.abs(steps - step) > .05*step)).size:
         i, j = order[gap[0]:gap[0]+2]
         raise InputError(f"{where}: {steps[gap[0]]:.2f} mm between {name(i)} and {name(j)} where the slice interval is {step:.2f} mm: slices missing, or intervals mixed")
@@ -243,7 +320,7 @@ def order_slices(
     drift = position[order] - position[order[0]] - np.outer(along[order] - along[order[0]], normal)
     if np.abs(drift).max() > min(x, y)/2: raise InputError(f"{where}: slices are shifted against each other by up to {np.abs(drift).max():.1f} mm: a tilted gantry is not read")
     if len(steps): step = float((along[order[-1]] - along[order[0]])/len(steps))
-    geometry = Geometry((int(same[0,9]), int(same[0,8]), len(order)), _spacing((x, y, step), f"{where}: "), tuple(position[order[0]].tolist()), np.stack([row, col, normal], 1))
+    geometry = Geometry((int(same[0,9]), int(same[0,8]), len(order)), _spacing((x, y, step) if spacing is None else spacing, f"{where}: "), tuple(position[order[0]].tolist()), np.stack([row, col, normal], 1))
     return [Path(headers[i].filename) for i in order], geometry
 
 def _read_dicom(files, geometry):
@@ -254,7 +331,7 @@ def _read_dicom(files, geometry):
         out[z] = _to_hu(sitk.GetArrayViewFromImage(image)[0], f)
     return out
 
-# %% ../nbs/lib/10_volume.ipynb #6f3f499c
+# %% ../nbs/lib/10_volume.ipynb #e53d99e6
 def _open_png(path):
     try: im = Image.open(path)
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
@@ -290,16 +367,15 @@ def _pick_pngs(folder, slices):
     return [files[n] for n in numbers], numbers[0]
 
 def _png_geometry(files, first, spacing):
-    with _open_png(files[0]) as im: size = (*im.size, len(files))
-    return Geometry(size, spacing, (0., 0., -first*spacing[2]), np.diag([1., 1., -1.]))
+    sizes = []
+    for f in files:
+        with _open_png(f) as im: sizes.append(im.size)
+        if sizes[-1] != sizes[0]: raise InputError(f"{f}: {sizes[-1][0]} x {sizes[-1][1]} pixels; {files[0].name} has {sizes[0][0]} x {sizes[0][1]}")
+    return Geometry((*sizes[0], len(files)), spacing, (0., 0., -first*spacing[2]), np.diag([1., 1., -1.]))
 
-def _read_pngs(files):
-    hu = [_read_png(f) for f in files]
-    for f, h in zip(files, hu):
-        if h.shape != hu[0].shape: raise InputError(f"{f}: {h.shape[1]} x {h.shape[0]} pixels; {files[0].name} has {hu[0].shape[1]} x {hu[0].shape[0]}")
-    return np.stack(hu)
+def _read_pngs(files): return np.stack([_read_png(f) for f in files])
 
-# %% ../nbs/lib/10_volume.ipynb #6cab15f4
+# %% ../nbs/lib/10_volume.ipynb #a9bfa0e4
 def _slices_last(load, geometry):
     "The same file with the axis that runs along the body in the place of its third."
     k = lps_axes(geometry.direction)[0][2]
@@ -308,8 +384,8 @@ def _slices_last(load, geometry):
     pick = lambda values: tuple(values[i] for i in order)
     return lambda: np.ascontiguousarray(load().swapaxes(2-k, 0)), Geometry(pick(geometry.size), pick(geometry.spacing), geometry.origin, geometry.direction[:,order])
 
-def _find(path, series, slices, spacing, orientation, axial):
-    "How to read the voxels of `path`, and its geometry; voxels are not read yet."
+def _find(path, series, slices, spacing, orientation, axial, complete=False):
+    "How to read the voxels of `path`, and its geometry; voxels are not read yet, but their files are measured if they shall be `complete`."
     path = Path(path)
     if spacing is not None: spacing = _spacing(spacing, f"{path}: ")
     if not path.exists(): raise InputError(f"{path}: no such file or folder")
@@ -321,10 +397,13 @@ def _find(path, series, slices, spacing, orientation, axial):
         files, first = _pick_pngs(path, slices)
         load, geometry = (lambda: _read_pngs(files)), _png_geometry(files, first, spacing)
     elif path.is_dir():
-        files, geometry = order_slices(_pick_series(path, series))
+        files, geometry = order_slices(_pick_series(path, series), spacing)
         load = lambda: _read_dicom(files, geometry)
     else:
-        geometry = _geometry(_itk_header(path), path)
+        reader = _itk_header(path)
+        if spacing is None: _check_spacing(path)
+        if complete: _check_stored(path, reader, unpack=False)
+        geometry = _geometry(reader, path)
         load = lambda: _read_itk(path)[0]
     if spacing is not None: geometry = geometry._replace(spacing=spacing)
     if orientation is not None: geometry = geometry._replace(direction=_codes_direction(orientation, f"{path}: "))
@@ -333,9 +412,10 @@ def _find(path, series, slices, spacing, orientation, axial):
 def read_geometry(
     path:str|Path, # as in `read_volume`
     *, series:str=None, slices=None, spacing=None, orientation:str=None, axial:bool=False, # as in `read_volume`
+    complete:bool=False, # look whether the voxels' file is there, and as long as the header says
 ) -> Geometry: # in the file's own index order
     "Size and place of a scan from its headers; no voxel is read. InputError as in `read_volume`."
-    return _find(path, series, slices, spacing, orientation, axial)[1]
+    return _find(path, series, slices, spacing, orientation, axial, complete)[1]
 
 def read_native(
     path:str|Path, # as in `read_volume`
@@ -358,7 +438,7 @@ def read_volume(
     hu, geometry = read_native(path, series=series, slices=slices, spacing=spacing, orientation=orientation, axial=axial)
     return to_lps(_to_hu(hu, path), geometry)
 
-# %% ../nbs/lib/10_volume.ipynb #a2842353
+# %% ../nbs/lib/10_volume.ipynb #fbe50527
 def _image(vol, dtype=np.int16):
     im = sitk.GetImageFromArray(vol.hu.astype(dtype))
     im.SetSpacing(vol.spacing); im.SetOrigin(vol.origin); im.SetDirection(vol.direction.ravel().tolist())
@@ -367,10 +447,11 @@ def _image(vol, dtype=np.int16):
 def write_volume(
     vol:Volume,    # written in LPS order
     path:str|Path, # suffix as in `SUFFIXES`
-    dtype=np.int16,# type on disk, e.g. uint8 for label maps
+    dtype=np.int16,# integer type on disk, e.g. uint8 for label maps
 ):
     "Write a volume as NIfTI, MetaImage or NRRD. InputError if `dtype` cannot hold its values."
     path = Path(path)
+    if np.dtype(dtype).kind not in "iu": raise InputError(f"{path}: dtype must be an integer type, got {np.dtype(dtype).name}")
     if _suffix(path) is None: raise InputError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}")
     if vol.hu.min() < np.iinfo(dtype).min or vol.hu.max() > np.iinfo(dtype).max: raise InputError(f"{path}: values {vol.hu.min()} to {vol.hu.max()} do not fit into {np.dtype(dtype).name}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -421,7 +502,7 @@ def write_dicom(
         ds.save_as(folder/f"1-{vol.size[2] - z:03d}.dcm", enforce_file_format=True)
     return str(uid(description))
 
-# %% ../nbs/lib/10_volume.ipynb #ed8db7cb
+# %% ../nbs/lib/10_volume.ipynb #ff0e221a
 def resample(
     vol:Volume,       # what to resample
     like:Volume,      # onto whose grid
@@ -440,7 +521,7 @@ def same_grid(
     corners = [[x, y, z] for x in (0, a.size[0]-1) for y in (0, a.size[1]-1) for z in (0, a.size[2]-1)]
     return a.size == b.size and bool((np.abs(a.world.inverse().points(b.world.points(corners)) - corners) <= tol).all())
 
-# %% ../nbs/lib/10_volume.ipynb #fa802890
+# %% ../nbs/lib/10_volume.ipynb #4d739f71
 def _largest(m):
     "The largest connected piece of a mask."
     pieces, n = ndimage.label(m)
@@ -466,7 +547,7 @@ def anatomy(
         if lungs.sum() >= 20: out["lungs_mm"] = float(centre(lungs)[0] - centre(liver)[0])*sz
     return out
 
-# %% ../nbs/lib/10_volume.ipynb #52737561
+# %% ../nbs/lib/10_volume.ipynb #956e3b2f
 def split_by_name(
     name:str,        # of the scan (or patient)
     val:float=.2,    # share of validation scans
