@@ -225,12 +225,12 @@ def check(dataset, root, voxels, workers):
 @click.option("--score", type=click.FloatRange(0, 1), default=.05, show_default=True, help="Detections score more than this.")
 @click.option("--overlays", type=click.IntRange(0), default=5, show_default=True, help="PNGs a scan: the slices of its best detections.")
 @click.option("--window", "preset", default="soft tissue", show_default=True, help="Of the overlays: lung, soft tissue, liver, bone, full.")
-@click.option("--device", help="cpu or cuda.  [default: where the model fits best]")
+@click.option("--device", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one, else cpu]")
 def detect(scans, checkpoint, out, experts, series, spacing, score, overlays, preset, device):
     "Find lesions in SCANs (NIfTI, MetaImage, NRRD, a DICOM folder, or a folder of DeepLesion PNGs)."
     from meld_nb.core import write_json
     from meld_nb.meld import load_model
-    model, experts = load_model(checkpoint), tuple(e.strip() for e in experts.split(","))
+    model, experts = load_model(checkpoint, device), tuple(e.strip() for e in experts.split(","))
     for e in experts:
         if e not in model.datasets: raise InputError(f"--experts: {checkpoint} has no expert {e!r}; it has: {', '.join(model.datasets)}")
     trained = str(model.meta.get("data", "unknown data"))
@@ -238,7 +238,7 @@ def detect(scans, checkpoint, out, experts, series, spacing, score, overlays, pr
     if stamp: click.echo(f"{checkpoint} was trained on phantoms ({trained}): not for patients", err=True)
     results, broken = [], []
     for name, path in _scan_names(scans).items():
-        try: results.append(_detect_one(name, path, model, experts, series, spacing, score, device, out, overlays, preset, stamp))
+        try: results.append(_detect_one(name, path, model, experts, series, spacing, score, out, overlays, preset, stamp))
         except Exception as e:   # reported, and the exit code says so
             if not isinstance(e, InputError): traceback.print_exc()   # a fault of ours
             broken.append(dict(scan=str(path), error=str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {e}"))
@@ -257,13 +257,13 @@ def _scan_names(scans):
     return dict(zip(names, scans))
 
 # %% ../nbs/lib/62_cli.ipynb #ec08092a
-def _detect_one(name, path, model, experts, series, spacing, score, device, out, overlays, preset, stamp):
+def _detect_one(name, path, model, experts, series, spacing, score, out, overlays, preset, stamp):
     "Detections (with world boxes), and members, of one scan; writes its overlays."
     from meld_nb.predict import detect, world_boxes
     from meld_nb.volume import read_volume
     if not path.exists(): raise InputError("no such file or folder")
     vol = read_volume(path, series=series, spacing=spacing or None)
-    found, members = detect(vol, model, experts=experts, volume_id=name, score=score, device=device)
+    found, members = detect(vol, model, experts=experts, volume_id=name, score=score)
     found = world_boxes(vol, found)
     _overlays(vol, found, members, out, name, overlays, preset, stamp)
     return found, members

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LESANET_SIZES', 'LesaNet', 'load_vgg16', 'class_weights', 'weighted_ce', 'rhem_loss', 'tag_similarity',
            'draw_triplets', 'triplet_loss', 'lesanet_loss', 'crop_patch', 'LesionPatches', 'slice_views', 'embed',
-           'organ_scores', 'add_parents', 'fit_thresholds', 'tag_metrics', 'save_lesanet', 'load_lesanet']
+           'embed_patches', 'organ_scores', 'add_parents', 'fit_thresholds', 'tag_metrics', 'save_lesanet',
+           'load_lesanet']
 
 # %% ../nbs/lib/27_lesanet.ipynb #f0f56b27
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import nn
 from torchvision.models.vgg import make_layers
 from torchvision.ops import roi_pool
 
-from .backbone import fill, read_tensors, save_tensors
+from .backbone import best_device, fill, read_tensors, read_weights, save_tensors
 from .core import ORGANS, InputError, rng
 
 # %% ../nbs/lib/27_lesanet.ipynb #fc4118a0
@@ -76,8 +77,7 @@ def load_vgg16(
     path:str|Path,  # torchvision's vgg16_bn weights, .pth or .safetensors
 ):
     "Start the convolutions from ImageNet weights. InputError if the file is missing or does not fit."
-    if not Path(path).is_file(): raise InputError(f"{path}: no such weights")
-    state = read_tensors(path)[0] if str(path).endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
+    state = read_weights(path)
     flat = nn.Sequential(*(layer for stage in model.stages for layer in stage))   # the same layers, numbered as torchvision does
     try: flat.load_state_dict({k.removeprefix("features."): v for k,v in state.items() if k.startswith("features.")})
     except RuntimeError as e: raise InputError(f"{path}: not the weights of a vgg16_bn as wide as this network ({' '.join(str(e).split())[:200]})") from None
@@ -226,9 +226,9 @@ class LesionPatches:
 
     def __len__(self): return len(self.patches)
 
-    def middle(self): # patches [N,3,P,P], boxes [N,4]: tensors
-        "All patches without augmentation."
-        parts = [crop_patch(torch.tensor(np.asarray(p), dtype=torch.float32), torch.from_numpy(b), self.size) for p,b in zip(self.patches, self.boxes)]
+    def middle(self, rows=slice(None)): # patches [N,3,P,P], boxes [N,4]: tensors
+        "Patches without augmentation."
+        parts = [crop_patch(torch.tensor(np.asarray(p), dtype=torch.float32), torch.from_numpy(b), self.size) for p,b in zip(self.patches[rows], self.boxes[rows])]
         return tuple(torch.stack(v) for v in zip(*parts))
 
     def __getitem__(self, key):
@@ -281,6 +281,16 @@ def embed(
         out.append((o["embedding"], o["refined"]))
     model.train(was)
     return tuple(torch.cat(v).float().cpu().numpy() for v in zip(*out))
+
+def embed_patches(
+    model,              # LesaNet
+    data:LesionPatches, # their middles; its patches may be memory-mapped
+    batch:int=256,
+) -> tuple: # as `embed`
+    "`embed` of patches that need not fit into memory: one batch of them is read at a time."
+    if not len(data): return embed(model, np.zeros((0,3,model.patch,model.patch)), np.zeros((0,4)))
+    parts = [embed(model, *data.middle(slice(i, i+batch)), batch) for i in range(0, len(data), batch)]
+    return tuple(np.concatenate(v) for v in zip(*parts))
 
 # %% ../nbs/lib/27_lesanet.ipynb #bd59881c
 def organ_scores(
@@ -351,6 +361,7 @@ def save_lesanet(
 def load_lesanet(
     path:str|Path,  # .safetensors of `save_lesanet`
     terms=None,     # the vocabulary that is expected
+    device=None,    # see `best_device`
 ) -> LesaNet: # in evaluation mode; what was saved beside it is in its attribute `meta`
     "Read a LesaNet. InputError if the file is none, or has other terms."
     tensors, head = read_tensors(path)
@@ -362,4 +373,4 @@ def load_lesanet(
     model = LesaNet(**head["config"])
     fill(model, tensors, path)
     model.meta = head["meta"]
-    return model.eval()
+    return model.to(best_device(device)).eval()

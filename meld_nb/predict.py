@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import ORGANS, InputError, atomic_path, progress
+from .core import ORGANS, InputError, atomic_path, check_ranges, progress
 from .tables import check, empty
+from .backbone import best_device
 from .slices import MAX_SIZE, CachedVolume, lesion_patches, open_cached, sample, to_grid, volume_grid, volume_images
 from .lesanet import embed, organ_scores
 from .stack import stack as stack_slices
@@ -32,11 +33,10 @@ def running(
     precision:str="fp32",     # or "bf16" (autocast)
     channels_last:bool=False,
 ):
-    "The model in evaluation mode with these thresholds; its own mode and thresholds come back afterwards. InputError for a value out of range."
+    "The model in evaluation mode with these thresholds; its own mode and thresholds come back afterwards, device and memory format do not. InputError for a value out of range."
     if precision not in ("fp32", "bf16"): raise InputError(f'precision is "fp32" or "bf16", got {precision!r}')
-    for name, v, lo, hi in (("score", score, 0, 1), ("nms", nms, 0, 1), ("top", top, 1, np.inf)):
-        if not lo <= v <= hi: raise InputError(f"{name} is {v}, expected {lo} to {hi}")
-    model.to(device or next(model.parameters()).device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+    check_ranges(locals(), dict(score="[0,1]", nms="[0,1]", top="int [1,inf)"))
+    model.to(best_device(device) if device else next(model.parameters()).device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
     before, training = dict(model.config), model.training
     model.config.update(box_score_thresh=score, box_nms_thresh=nms, box_detections_per_img=top)
     model.eval()

@@ -68,7 +68,7 @@ STUDY = dict(chapters=None,           # names, or "all": every notebook there is
              arms=["meld"], points=["theta_0.1"], shards=1,
              shares=["meld_0.5"],     # detectors trained on a share of the single-type scans (Fig. 6)
              annotated=[.6],          # shares of the lesions that the phantom's annotator marks, beside the world's own
-             gpus=0)                  # chapters that use one share them; 0: no limit
+             gpus=0)                  # jobs at a time that use a GPU, each one of them; 0: no limit
 SHARED = ("seed", "data", "shards")   # reach every chapter that declares them
 
 def _study_dir(study=None):
@@ -176,6 +176,7 @@ def in_plan(
 class Chapter:
     "What a chapter reads and writes, and the record of it. Made by `chapter`."
     def __init__(self, name, parameters, run, out, needs, truth):
+        "`needs`: what the Snakefile declares; None by hand."
         self.name, self.parameters, self.run, self.out, self.needs = name, parameters, run, out, needs
         self._truth, self._inputs, self._start = truth, {}, time.time()
 
@@ -193,7 +194,9 @@ class Chapter:
             raise InputError(f"{self.name} reads {rel}, but its line in the Snakefile declares only: {' '.join(self.needs)}")
         path = self.run/rel
         if not path.exists(): raise InputError(f"{path}: no such file; chapter {first} makes it")
-        if path.is_file(): self._inputs[rel] = path
+        if path.is_file() and rel not in self._inputs:
+            self._inputs[rel] = path
+            if self.needs is None: _note(self.out, rel, _content(path))
         return path
 
     def paths(self,
@@ -273,6 +276,20 @@ def _digest(run, need):
     records = [run/f"{need}.json"] if need in ("world", "truth") else sorted(run.glob(f"{need}/**/record.json"))
     return {str(r.relative_to(run)): read_json(r)["outputs"] if r.name == "record.json" else sha256(r) for r in records if r.is_file()}
 
+def _content(path):
+    "Checksum of a file; of a chapter's record without the clock."
+    return sha256(path) if path.name != "record.json" else json.dumps(read_json(path)["parameters"])
+
+def _note(out, rel, content):
+    "Remember what a chapter that runs by hand has read."
+    mark = read_json(out/".started.json")
+    write_json(mark | dict(inputs=mark["inputs"] | {rel: content}), out/".started.json")
+
+def _changed(run, inputs):
+    "Inputs, files or needs, that are no longer what they were."
+    now = lambda rel, was: _digest(run, rel) if isinstance(was, dict) else _content(run/rel) if (run/rel).is_file() else None
+    return [rel for rel, was in inputs.items() if now(rel, was) != was]
+
 def chapter(
     name:str,          # of the notebook: "40_mam"
     ns:dict,           # globals(), which hold the parameters' values
@@ -286,10 +303,11 @@ def chapter(
     run = _resolve(values.pop("run"))
     out = run.joinpath(name[:2], *map(str, each))
     needs = json.loads(os.environ["MELD_NEEDS"]) if "MELD_NEEDS" in os.environ else None
-    stamp = dict(parameters=values, cells=[src for src, _ in cells], inputs={n: _digest(run, n) for n in needs or []})
     mark = out/".started.json"
     old = read_json(mark) if mark.is_file() else None
     if needs is None and old and old["parameters"] != values: raise InputError(f"{out} holds the results of other parameters ({old['parameters']}); choose another `run`")
+    if needs is None and old and (changed := _changed(run, old["inputs"])): raise InputError(f"{out} holds the results of another {changed[0]}; empty it or choose another `run`")
+    stamp = dict(parameters=values, cells=[src for src, _ in cells], inputs={n: _digest(run, n) for n in needs} if needs is not None else old["inputs"] if old else {})
     if needs is not None and old != stamp and out.exists(): shutil.rmtree(out)
     write_json(stamp, mark)
     return Chapter(name, values, run, out, needs, truth)
