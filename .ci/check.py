@@ -41,7 +41,7 @@ def readme():
     import nbconvert, nbformat
     from nbconvert.preprocessors import ExecutePreprocessor, TagRemovePreprocessor
     nb = nbformat.read(ROOT/"nbs"/"index.ipynb", 4)
-    ExecutePreprocessor(timeout=120, kernel_name="python3").preprocess(nb, {"metadata": {"path": str(ROOT/"nbs")}})
+    ExecutePreprocessor(timeout=900, kernel_name="python3").preprocess(nb, {"metadata": {"path": str(ROOT/"nbs")}})
     for cell in nb.cells:
         if cell.cell_type == "code": cell.metadata["tags"] = ["remove_input"]
     exporter = nbconvert.MarkdownExporter()
