@@ -47,16 +47,16 @@ class _Curve:
     def _curve(self, weight): # weight [V]: how often each volume counts
         each = weight[self.volume]
         fps, found = np.cumsum(each*self.fp), np.cumsum(each*self._found)
-        if self.tied: fps, found = np.r_[0, fps[self._ends]], np.r_[0, found[self._ends]]
+        if self.tied: fps, found = (np.concatenate(([0.], x[self._ends])) for x in (fps, found))
         with np.errstate(invalid="ignore"): return fps/(weight @ self.images), found/(weight @ self._lesions)
 
     def _read(self, rates, weight=None): # [R+1]: sensitivity at `rates`, then the average
         if weight is None: weight = np.ones(len(self.volumes))
-        rates, (fps, sensitivity) = np.r_[rates, self.average_at], self._curve(weight)
+        rates, (fps, sensitivity) = np.concatenate((rates, self.average_at)), self._curve(weight)
         if not weight @ self._lesions > 0: s = np.full(len(rates), np.nan)
         else: s = np.interp(rates, fps, sensitivity) if len(fps) else np.zeros(len(rates))
         k = len(rates) - len(self.average_at)
-        return np.r_[s[:k], s[k:].mean()]
+        return np.append(s[:k], s[k:].mean())
 
     def at(self,
         fps, # FPs per image: one or several
