@@ -358,7 +358,7 @@ class RetinaNetPeer(nn.Module):
             from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
             from monai.apps.detection.networks.retinanet_network import RetinaNet
             from monai.apps.detection.utils.anchor_utils import AnchorGeneratorWithAnchorShape
-        except ImportError: raise InputError("the model retinanet needs MONAI: pip install monai") from None
+        except ImportError: raise InputError("the model retinanet needs MONAI: pip install \".[peer]\" in the project's folder") from None
         model = MELD(**{**config, "datasets": ("deeplesion",), "organs": (), "mask": False})    # for its trunk, anchors and complete configuration
         c = self.config = model.config
         self.datasets, self.organs = model.datasets, ()
