@@ -272,13 +272,14 @@ def _write_detections(results, out, stamp):
     "detections.csv and members.csv over all scans, with stack_id counted on; the rows of the first as dicts."
     import pandas as pd
     from meld_nb.core import atomic_path
+    from meld_nb.predict import WORLD_COLUMNS
     from meld_nb.tables import empty
     dets, mems, used = [], [], 0
     for found, members in results:
         dets.append(found.assign(stack_id=found.stack_id + used))
         if members is not None: mems.append(members.assign(stack_id=members.stack_id + used))
         used += len(found)
-    det = pd.concat(dets, ignore_index=True) if dets else empty("detections3d")
+    det = pd.concat(dets, ignore_index=True) if dets else empty("detections3d").reindex(columns=[*empty("detections3d"), "expert", *WORLD_COLUMNS])
     for name, df in (("detections", det.assign(stamp=stamp)), ("members", pd.concat(mems, ignore_index=True) if mems else empty("members"))):
         with atomic_path(out/f"{name}.csv") as tmp: df.to_csv(tmp, index=False, float_format="%.6g")
     return det.to_dict("records")
