@@ -44,7 +44,7 @@ def diameters(
     spacing=(1., 1.),    # of x and y, mm
     level:float=.5,      # where the outline is
 ) -> tuple: # long and short diameter, mm; end points [4,2], px: two of the long one, two of the short one. NaN for an empty mask
-    "The longest diameter of the largest piece, and the longest one perpendicular to it (RECIST): to 0.3 px for round ones from 12 px, to 0.7 px for small thin ones."
+    "The longest diameter of the largest piece, and the longest one perpendicular to it (RECIST)."
     z = np.pad(np.asarray(mask, float), 1)
     pieces = [p[:-1] - 1 for p in contour_generator(z=z).lines(level) if len(p) > 3]
     if not pieces: return np.nan, np.nan, np.full((4, 2), np.nan)
