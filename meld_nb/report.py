@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTRASTS', 'CONTROLS', 'WORLDS', 'evidence', 'compact', 'curves', 'merge_worlds', 'merge_runs', 'is_phantom',
-           'results', 'release', 'verify', 'write_report']
+           'merge_claims', 'results', 'release', 'verify', 'write_report']
 
 # %% ../nbs/lib/61_report.ipynb #5e32c407
 import base64, html, re, shutil
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .arms import ARMS, arm_of
+from .claims import claims_table, read_claims, read_measured
 from .core import InputError, atomic_path, figures_dir, read_json, write_json
 from .froc import FP_RATES, PAPER_VOLUMETRIC, froc
 from .paper import PAPER_TABLES, paper_table
@@ -141,6 +142,24 @@ def _names(runs):
     if (twice := [w for w in worlds if worlds.count(w) > 1]): raise InputError(f"the same world twice: {twice[0][0]}, seed {twice[0][1]}")
     return dict(zip(names, runs))
 
+# %% ../nbs/lib/61_report.ipynb #clm1
+def _measured_file(run):
+    "What chapter 76 kept, of a run folder or a released run; None if it was not run."
+    run, planned = Path(run), in_plan(run)
+    return next((p for p in (run/"measured.parquet", run/"76"/"measured.parquet") if p.is_file() and planned(p.relative_to(run))), None)
+
+def merge_claims(
+    runs, # run folders or released runs, one a world; those without chapter 76 are left out
+) -> pd.DataFrame: # as `meld_nb.claims.claims_table`
+    "Every claim of the paper over worlds. The four of the protocol get a verdict if all its worlds measured them. InputError if no run has measured any, or if some are of phantoms and some are not."
+    names = {k: r for k, r in _names(runs).items() if _measured_file(r)}
+    if not names: raise InputError(f"{', '.join(map(str, runs)) or 'no run'}: no measured.parquet; chapter 76_claims writes it")
+    if len(kinds := {is_phantom(r) for r in names.values()}) > 1: raise InputError("claims of phantoms and of patients cannot be put together")
+    table = claims_table([read_measured(_measured_file(r)) for r in names.values()], data="phantom" if kinds.pop() else "real")
+    known = read_claims()
+    few = table.claim.isin(known.claim[known.primary]) & (table.worlds < WORLDS)
+    return table.assign(verdict=table.verdict.mask(few, f"needs {WORLDS} worlds of one protocol"))
+
 # %% ../nbs/lib/61_report.ipynb #c1f5e17d
 def results(
     run:str|Path, # a run folder, or a released run
@@ -165,6 +184,7 @@ def release(
         for p in results(run):
             for f in (p, p.with_suffix(".json")): shutil.copyfile(f, tmp/"_".join(f.relative_to(run).parts))    # 60/mam/log.csv: 60_mam_log.csv
         write_json({k: v for k, v in record.items() if k != "notebooks"}, tmp/"run.json")                      # where the clone lay is nobody's business
+        if (made := _measured_file(run)): shutil.copyfile(made, tmp/"measured.parquet")
         for n, df in compact(evidence(run)).items():
             if n != "arms": df.to_parquet(tmp/f"{n}.parquet", index=False, compression="zstd")
     return to
@@ -261,6 +281,8 @@ def write_report(
         scope = "intervals resample worlds, then patients" if len(tested) > 1 else "intervals resample patients; what another world or another training would give, they do not say"
         parts += [f"<h2>Table 1 over {len(tested)} world{'s' * (len(tested) > 1)}</h2>", f"<p>Sensitivity (%) at false positives for each sub-volume; {scope}.</p>", _from(kind, "volumetric test", ", ".join(tested)), _table(table),
                   "<p>Differences of average sensitivity (points). Those with a verdict are the paper's claims; the others explain them and are not corrected for their number.</p>", _table(pairs), _published("table1_ablation")]
+        if len(made := [r for r in tested.values() if _measured_file(r)]) > 1:
+            parts += [f"<h2>Claims of the paper over {len(made)} worlds</h2>", "<p>Each claim as a number that is above 0 if it is true. Only the four of Table 1 are the protocol's and corrected; a claim that few worlds measured has the few in its column.</p>", _from(kind, "chapter 76_claims"), _table(merge_claims(made))]
     for name, run in names.items():
         parts += [f"<h2>Run {html.escape(name)}</h2>", _cost(run)]
         chapter = None
