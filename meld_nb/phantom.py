@@ -23,7 +23,7 @@ from .lesions import (ONTOLOGY, ORGAN_SHARES, SCALE_LESION, annotate, describe, 
 # %% ../nbs/lib/17_phantom.ipynb #1b512200
 class Scan(NamedTuple):
     "Settings of one series. Slice 0 is the uppermost."
-    px: float        # pixel size, mm
+    px: float        # pixel size, mm of the miniature, as all lengths here
     matrix: int      # rows = columns
     interval: float  # slice interval, mm
     phase: int       # index into PHASES
@@ -33,7 +33,10 @@ class Scan(NamedTuple):
     n: int           # number of slices
     x0: float        # x, y of the first pixel's centre, mm
     y0: float
+    magnify: int=1   # mm in the files for each mm of the miniature
 
+    @property
+    def spacing(self): return tuple(round(v*self.magnify, 6) for v in (self.px, self.px, self.interval))   # x, y, z as the files say it
     @property
     def x(self): return self.x0 + self.px*np.arange(self.matrix)
     @property
@@ -46,15 +49,16 @@ REGIONS = {"chest": (338, 592), "abdomen": (170, 425), "chest and abdomen": (200
 def make_scan(
     gen, body:Body, pose,
     *, region:str,     # key of REGIONS
-    interval:float,    # mm
-    phase:int, kernel:str="soft", noise:float=12.,
+    interval:float,    # mm in the files
+    phase:int, kernel:str="soft", noise:float=12., magnify:int=1,
 ) -> Scan:
     "A scan of a region with random matrix, pixel size and field of view."
     lo, hi = scan_position(body, pose, [[0, 0, w] for w in REGIONS[region]])[:,2]
     matrix = int(gen.choice([112, 128, 128]))
     px = round(float(np.clip((2*body_extent(body)[0]*gen.uniform(.98, 1.16)+2)/matrix, .6, 1.)), 6)
+    px, matrix, interval = px/magnify, matrix*magnify, interval/magnify
     x0, y0 = gen.normal(0, 1.5, 2) - px*(matrix-1)/2
-    return Scan(px, matrix, interval, phase, kernel, noise, round(float(hi), 4), int((hi-lo)/interval)+1, round(float(x0), 4), round(float(y0)+1.5, 4))
+    return Scan(px, matrix, interval, phase, kernel, noise, round(float(hi), 4), int((hi-lo)/interval)+1, round(float(x0), 4), round(float(y0)+1.5, 4), magnify)
 
 # %% ../nbs/lib/17_phantom.ipynb #21653bf4
 def _table(x, y, back):
@@ -72,6 +76,7 @@ def _reconstruct(hu, scan, gen):
     return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
 
 _KIDNEY = ("kidney", "medulla")   # tissues that are kidney in a segmentation
+_PAINTED = 16_000_000             # voxels painted at once
 
 def acquire(
     body:Body, pose, scan:Scan,
@@ -81,11 +86,13 @@ def acquire(
     organ:str="liver", # or "kidney": which organ's voxels come along
 ): # hu int16 [z,y,x]; the organ bool [z,y,x]; lesion_id -> (opacity [z,y,x] of a block, its corner); structures: (name, x1,y1,z1,x2,y2,z2)
     "What the scanner makes of the patient; z counts from the first of `slices`."
-    sub = 3 if scan.interval > 2.5 else 1                                # thick slices average three
+    sub = 3 if scan.spacing[2] > 2.5 else 1                              # thick slices average three
     z = (scan.z(slices)[:,None] - scan.interval*(np.arange(sub)-(sub-1)/2)/sub).ravel()
     x, y, (_, front, back) = scan.x, scan.y, body_extent(body)
     rows = np.flatnonzero((y > front+pose.shift[1]) & (y < back+pose.shift[1]+5))
-    hu, tissue, liver, boxes = paint(body, pose, x, y[rows], z, scan.phase)
+    painted = [paint(body, pose, x, y[rows], part, scan.phase) for part in np.array_split(z, -(-len(z)*len(rows)*len(x)//_PAINTED))]
+    hu, tissue, liver = (np.concatenate(a) for a in list(zip(*painted))[:3])
+    boxes = painted[0][3]                                                # counted from the first slice
     mask = liver if organ == "liver" else np.isin(tissue, [CODE[t] for t in _KIDNEY])
     mean = lambda a: a.reshape(-1, sub, *a.shape[1:]).mean(1)
     found = {}
@@ -119,13 +126,14 @@ DEFAULTS = dict(
     pad_px=1.,               # margin of a box around its RECIST points (5 px in DeepLesion)
     labelled=.7,             # share of training marks with text-mined labels
     test_uniform=.2,         # weight of equal organ shares beside Fig. 8's in test patients, so that rare organs have some
+    magnify=1,               # mm in the files for each mm of the miniature: with 4, bodies are as large as patients and slices 512 px
 )
 PROFILES = {
     "smoke": dict(train=10, val=4, test=6, single=4),
     "demo": dict(train=40, val=12, test=64, single=18),
     "study": dict(train=72, val=22, test=60, single=36),
 }
-WINDOW_MM = 30/2   # half height of a sub-volume around a key slice (30 mm in DeepLesion): 7 slices of 5 mm at least, as there
+WINDOW_MM = 30/2   # half height of a miniature's sub-volume around a key slice (30 mm in DeepLesion): 7 slices of 5 mm at least, as there
 
 def world_options(
     profile:str|dict, # a name, or overrides of the defaults; the key "profile" names the one to start from
@@ -140,14 +148,14 @@ def world_options(
     for k, v in opt.items():
         if isinstance(v, bool) or not isinstance(v, (int, float)): raise InputError(f"world parameter {k}: expected a number, got {v!r}")
         if k in ("annotated", "released", "noisy", "labelled", "test_uniform") and not 0 <= v <= 1: raise InputError(f"world parameter {k}: a share must lie in [0, 1], got {v}")
-        if k in ("train", "val", "test", "single") and (v < 1 or v != int(v)): raise InputError(f"world parameter {k}: expected a whole number of at least 1, got {v}")
+        if k in ("train", "val", "test", "single", "magnify") and (v < 1 or v != int(v)): raise InputError(f"world parameter {k}: expected a whole number of at least 1, got {v}")
         if k in ("lesions", "clustering", "median_mm") and v <= 0: raise InputError(f"world parameter {k}: must be positive, got {v}")
     return opt
 
 # %% ../nbs/lib/17_phantom.ipynb #80fc0a41
-def _series(gen, body, pose, noise):
+def _series(gen, body, pose, noise, magnify):
     "The one or two series of a study."
-    scan = lambda region, interval, phase, kernel, s: make_scan(gen, body, pose, region=region, interval=interval, phase=phase, kernel=kernel, noise=noise*s*gen.uniform(.8, 1.25))
+    scan = lambda region, interval, phase, kernel, s: make_scan(gen, body, pose, region=region, interval=interval, phase=phase, kernel=kernel, noise=noise*s*gen.uniform(.8, 1.25), magnify=magnify)
     region = str(gen.choice(["trunk", "chest", "abdomen and pelvis", "chest and abdomen"], p=[.4, .22, .22, .16]))
     phase, interval = int(gen.choice(4, p=[.1, .12, .7, .08])), float(gen.choice([5, 2, 1], p=[.15, .52, .33]))
     out = [scan(region, interval, phase, "soft", {5.: .8, 2.: 1., 1.: 1.2}[interval])]
@@ -180,7 +188,7 @@ def plan_patient(
     radii, habit, series = history(gen, lesions, studies), {q["lesion_id"]: gen.gumbel() for q in lesions}, []
     for s in range(studies):
         pose = make_pose(gen); here = follow(body, pose, lesions, radii[:,s])
-        series += _study(rng(seed, "annotator", pid, s), (seed, "marks", pid, s), opt, f"{pid:06d}_{s+1:02d}", pose, here, _series(gen, body, pose, opt["noise"]), habit)
+        series += _study(rng(seed, "annotator", pid, s), (seed, "marks", pid, s), opt, f"{pid:06d}_{s+1:02d}", pose, here, _series(gen, body, pose, opt["noise"], opt["magnify"]), habit)
     return body, age, series
 
 def _study(gen, key, opt, name, pose, here, scans, habit):
@@ -198,7 +206,7 @@ def _study(gen, key, opt, name, pose, here, scans, habit):
             if m and other != k and again.random() < (opt["annotated"]-.9)/.1: marks[other].append((q, slice_in(scans[other])))
     for k, c in enumerate(scans):
         beside = [(int(gen.integers(2, c.n-2)), float(gen.normal(0, 16)), float(gen.normal(0, 9)))] if gen.random() < opt["noisy"]*len(keys[k]) else []
-        windows = _windows(keys[k]+[z for z, *_ in beside], int(round(WINDOW_MM/c.interval)), c.n)
+        windows = _windows(keys[k]+[z for z, *_ in beside], int(round(min(WINDOW_MM*c.magnify, 30)/c.spacing[2])), c.n)
         if windows: out.append(dict(name=f"{name}_{k+1:02d}", study=int(name[-2:]), number=k+1, scan=c, pose=pose, lesions=here, marks=marks[k], beside=beside, windows=windows))
     return out
 
@@ -216,7 +224,7 @@ def _truth(vid, lesions, found, scan, n, flip=(False,)*3, marked=()):
         lo, hi = [*boxes[:,:2].min(0), min(zs)], [*boxes[:,2:].max(0), max(zs)]
         (x1, x2), (y1, y2), (z1, z2) = (_turned(a, b, k, f) for a, b, k, f in zip(map(float, lo), map(float, hi), size, flip))
         best = zs[int(np.argmax(pixels))]
-        t3.append(head | dict(kind=q["kind"], annotated=q["lesion_id"] in marked, radius_mm=round(q["r"], 4), whole=bool(max(pixels) > .36*np.pi*(q["r"]/scan.px)**2),
+        t3.append(head | dict(kind=q["kind"], annotated=q["lesion_id"] in marked, radius_mm=round(q["r"]*scan.magnify, 4), whole=bool(max(pixels) > .36*np.pi*(q["r"]/scan.px)**2),
                               best_z=int(_turned(best, best, n, flip[2])[0]), x1=x1, y1=y1, z1=int(z1), x2=x2, y2=y2, z2=int(z2)))
         for k, b, px, _ in cuts:
             (x1, x2), (y1, y2) = (_turned(float(b[a]), float(b[a+2]), scan.matrix, flip[a]) for a in (0, 1))
@@ -279,7 +287,7 @@ def _row(p, pid, z, m, window, q, body, age, split, pad):
         File_name=f"{p['name']}_{z+1:03d}.png", Patient_index=pid, Study_index=p["study"], Series_ID=p["number"], Key_slice_index=int(z+1),
         Measurement_coordinates=join((m+1).ravel()), Bounding_boxes=join(_padded(m, pad, c.matrix)), Lesion_diameters_Pixel_=join(np.linalg.norm(m[1::2]-m[::2], axis=1)),
         Normalized_lesion_location=join(where, "{:.4f}"), Coarse_lesion_type=-1 if split == "train" or q is None else _coarse_type(q), Possibly_noisy=int(q is None),
-        Slice_range=f"{window[0]+1}, {window[1]+1}", Spacing_mm_px_=join([c.px, c.px, c.interval]), Image_size=f"{c.matrix}, {c.matrix}",
+        Slice_range=f"{window[0]+1}, {window[1]+1}", Spacing_mm_px_=join(c.spacing), Image_size=f"{c.matrix}, {c.matrix}",
         DICOM_windows={"lung": "-1500, 500", "bone": "-600, 1400"}.get(q and q["organ"], "-175, 275"), Patient_gender=body.sex, Patient_age=age,
         Train_Val_Test={"train": 1, "val": 2, "test": 3}[split], _lesion=q and q["lesion_id"], _terms=q and describe(q))
 
@@ -353,7 +361,7 @@ def _single(name, seed, opt, i):
     pose = make_pose(gen)
     here = follow(body, pose, lesions, [min(q["r0"], 7.2) if name == "luna16" and q["organ"] == "lung" else q["r0"] for q in lesions])   # no masses among nodules
     scan = make_scan(gen, body, pose, region=region, interval=float(gen.choice(s["intervals"])), phase=int(gen.choice(4, p=s["phases"])),
-                     kernel=str(gen.choice(s["kernels"])), noise=opt["noise"]*s["noise"])
+                     kernel=str(gen.choice(s["kernels"])), noise=opt["noise"]*s["noise"], magnify=opt["magnify"])
     hu, organ, found, near = acquire(body, pose, scan, np.arange(scan.n), here, rng(seed, "noise", name, i), "kidney" if name == "kits" else "liver")
     return gen, body, pose, scan, here, hu, organ, {k: v for k, v in found.items() if sections(v)}, near
 
@@ -364,7 +372,7 @@ def _image(a, scan, flip=(False,)*3):
     a = a[::-1][tuple(slice(None, None, -1 if f else 1) for f in flip[::-1])]
     ends = [(scan.x0, scan.x0+scan.px*(scan.matrix-1)), (scan.y0, scan.y0+scan.px*(scan.matrix-1)), (float(scan.z(scan.n-1)), scan.top)]
     im = sitk.GetImageFromArray(np.ascontiguousarray(a))
-    im.SetOrigin([float(e[f]) for e, f in zip(ends, flip)]); im.SetSpacing((scan.px, scan.px, scan.interval))
+    im.SetOrigin([float(e[f])*scan.magnify for e, f in zip(ends, flip)]); im.SetSpacing(scan.spacing)
     im.SetDirection(np.diag([-1. if f else 1. for f in flip]).ravel().tolist())
     return im
 
@@ -395,12 +403,12 @@ def _luna_volume(root, seed, opt, i):
         for kind in ("raw", "mhd"): os.replace(tmp/f"{uid}.{kind}", folder/f"{uid}.{kind}")   # pixels first: no header without them
     shutil.rmtree(folder/f".{uid}")
     nodules = [q for q in here if q["organ"] == "lung" and q["lesion_id"] in found]
-    annotations = [[uid, *q["centre"], round(2*q["r"], 6)] for q in nodules if 2*q["r"] >= 3*SCALE_LESION]
-    excluded = [[uid, *q["centre"], round(2*q["r"], 6)] for q in nodules if 2*q["r"] < 3*SCALE_LESION]
+    m, kept = scan.magnify, lambda q: 2*q["r"] >= 3*SCALE_LESION
+    finding = lambda p, d: [uid, *(m*float(v) for v in p), round(m*d, 6) if d > 0 else -1.]
+    annotations, excluded = ([finding(q["centre"], 2*q["r"]) for q in nodules if kept(q) == yes] for yes in (True, False))
     for s in body.shapes:                                   # what single readers marked: granulomas, scars, vessels that are cut across
         if s.name in ("granuloma", "scar") or s.name == "lung vessel" and gen.random() < .03:
-            p = scan_position(body, pose, [np.mean(bounds(s), 0)])[0]
-            excluded.append([uid, *map(float, p), round(float(gen.uniform(.4, 1)), 6) if s.name == "granuloma" else -1.])
+            excluded.append(finding(scan_position(body, pose, [np.mean(bounds(s), 0)])[0], float(gen.uniform(.4, 1)) if s.name == "granuloma" else -1.))
     return dict(annotations=annotations, excluded=excluded) | _tables(f"luna16/{uid}", here, found, near, scan, flip, [q["lesion_id"] for q in nodules])
 
 def _lits_volume(root, seed, opt, i):
@@ -431,7 +439,7 @@ def _kits_volume(root, seed, opt, i):
         block = seg[at]; block[(z[:block.shape[0],None,None]+y[:block.shape[1],None]+x[:block.shape[2]] <= 1) & (block < 2)] = 3
     for name, a in (("segmentation", seg), ("imaging", hu.astype(np.float32))):
         im = sitk.GetImageFromArray(np.ascontiguousarray(a.transpose(2, 1, 0)))
-        im.SetSpacing((scan.interval, scan.px, scan.px)); im.SetDirection((0., 0., 1., 0., 1., 0., -1., 0., 0.))
+        im.SetSpacing(scan.spacing[::-1]); im.SetDirection((0., 0., 1., 0., 1., 0., -1., 0., 0.))
         with atomic_path(Path(root)/vid/f"{name}.nii.gz") as tmp: sitk.WriteImage(im, str(tmp), True)
     return tables
 
@@ -445,7 +453,7 @@ def _dicom(case, seed, scan, k, number, pixels):
     ds.file_meta.TransferSyntaxUID, ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ExplicitVRLittleEndian, CTImageStorage, uid("slice", k)
     values = dict(SOPClassUID=CTImageStorage, SOPInstanceUID=uid("slice", k), StudyInstanceUID=uid("study"), SeriesInstanceUID=uid("series"), FrameOfReferenceUID=uid("frame"),
                   PatientID=case, PatientName=case, Modality="CT", StudyID="1", SeriesNumber=2, InstanceNumber=number, PatientPosition="HFS",
-                  ImageOrientationPatient=[1, 0, 0, 0, 1, 0], ImagePositionPatient=[scan.x0, scan.y0, round(float(scan.z(k)), 4)], PixelSpacing=[scan.px, scan.px], SliceThickness=scan.interval,
+                  ImageOrientationPatient=[1, 0, 0, 0, 1, 0], ImagePositionPatient=[round(float(v)*scan.magnify, 4) for v in (scan.x0, scan.y0, scan.z(k))], PixelSpacing=list(scan.spacing[:2]), SliceThickness=scan.spacing[2],
                   Rows=scan.matrix, Columns=scan.matrix, SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", BitsAllocated=16, BitsStored=16, HighBit=15, PixelRepresentation=1,
                   RescaleIntercept=-1024, RescaleSlope=1, PixelData=(pixels.astype(np.int32)+1024).astype("<i2").tobytes())
     for name, v in values.items(): setattr(ds, name, v)
