@@ -51,7 +51,7 @@ def write_measured(
     path:str|Path, # .parquet
 ):
     "Values (first row) and draws, a column each claim. InputError if their numbers of draws differ."
-    if len(n := {len(d) for _, d in measured.values()}) > 1: raise InputError(f"{path}: claims with {', '.join(map(str, sorted(n)))} draws; chapters 71, 75, 76 and 81 need the same `draws`")
+    if len(n := {len(d) for _, d in measured.values()}) > 1: raise InputError(f"{path}: claims with {', '.join(map(str, sorted(n)))} draws; chapters 71, 75, 76, 81 and 92 need the same `draws`")
     with atomic_path(path) as tmp: pd.DataFrame({c: np.r_[v, d] for c, (v, d) in measured.items()}).to_parquet(tmp, index=False)
 
 def read_measured(
