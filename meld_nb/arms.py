@@ -48,6 +48,7 @@ ARMS = {
     "universal": Arm("ignored by the DeepLesion expert, NRM's count", ignored="universal", added=True),
     "baseline_mam": Arm("baseline+MAM", "baseline", mined="mam", added=True),
     "concat": Arm("data sets concatenated", "concat"),
+    "one_slice": Arm("baseline, without neighbouring slices", "one_slice"),
     "peer": Arm("torchvision's Mask R-CNN", "peer"),
     # Table 2
     "nrm_luna16": Arm("MELD+MAM+NRM, LUNA's expert alone", mined="mam", ignored="nrm", experts=("luna16",), added=True),

@@ -21,7 +21,7 @@ from .core import InputError, atomic_path, write_json
 # %% ../nbs/lib/51_plots.ipynb #53adf81e
 COLOURS = {  # arm of `meld_nb.arms.ARMS`: colour
     "baseline": "#7f7f7f", "meld": "#0072b2", "mam": "#009e73", "nrm": "#e69f00", "both": "#d55e00", "oracle": "#000000",
-    "added": "#56b4e9", "score": "#44aa99", "random": "#ddcc77", "universal": "#999933", "baseline_mam": "#aaaaaa", "concat": "#cc79a7", "peer": "#a6761d", "positive_only": "#aa4499",
+    "added": "#56b4e9", "score": "#44aa99", "random": "#ddcc77", "universal": "#999933", "baseline_mam": "#aaaaaa", "concat": "#cc79a7", "peer": "#a6761d", "one_slice": "#c49c94", "positive_only": "#aa4499",
     "nrm_luna16": "#6699cc", "nrm_lits": "#997700", "nrm_nih_ln": "#994455",
     "multitask": "#332288", "suspicious_positive": "#882255", "regression": "#117733", "oracle_covered": "#555555", "oracle_ignored": "#888844",
     "mulan": "#1b6ca8", "uldor": "#b5651d", "domain_attentive": "#6a51a3", "volumetric_attention": "#2f9e8f", "mvpnet": "#c2185b", "3dce": "#9e9d24", "retinanet": "#5d4037"}

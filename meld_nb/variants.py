@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MVP_WINDOWS', 'THIRDS', 'VGG_CHANNELS', 'make_model', 'sources', 'TagHead', 'ImageTrunk', 'three_images',
-           'centre_image', 'hard_negatives', 'HardClass', 'Centre', 'AdapterBank', 'AdaptedTrunk',
+           'centre_image', 'centre_slice', 'Centre', 'hard_negatives', 'HardClass', 'AdapterBank', 'AdaptedTrunk',
            'VolumetricAttention', 'render', 'three_windows', 'ChannelSpatialAttention', 'PositionHead', 'VGGTrunk',
            'CentreRPN', 'PositionSensitive', 'start_trunk', 'RetinaNetPeer']
 
@@ -28,7 +28,7 @@ from .slices import MEAN, WINDOW
 
 # %% ../nbs/lib/26_variants.ipynb #9bbf5b7b
 def make_model(
-    name:str,        # baseline, meld, concat, positive_only, multitask, peer; of Table 3: mulan_notags, mulan, uldor, domain_attentive, volumetric_attention, mvpnet, 3dce; retinanet; a single-type data set: the baseline on it alone
+    name:str,        # baseline, meld, concat, positive_only, multitask, one_slice, peer; of Table 3: mulan_notags, mulan, uldor, domain_attentive, volumetric_attention, mvpnet, 3dce; retinanet; a single-type data set: the baseline on it alone
     size:str="paper",# of `meld_config`
     **changes,       # parameters of `MELD`; `method` adds to the options of the name's own
 ): # MELD, TorchvisionPeer or RetinaNetPeer
@@ -36,7 +36,7 @@ def make_model(
     one = dict(datasets=("deeplesion",), organs=())
     kinds = dict(baseline=one, mulan_notags=one, peer=one, retinanet=one, meld={}, multitask=dict(organs=()), concat=one | dict(dataset_map=dict.fromkeys(DATASET_NAMES, "deeplesion")),
                  mulan=one, uldor=one, volumetric_attention=one, mvpnet=one | dict(mask=False), domain_attentive=dict(organs=(), mask=False))
-    kinds["positive_only"], kinds["3dce"] = kinds["concat"], one | dict(mask=False)
+    kinds["positive_only"], kinds["one_slice"], kinds["3dce"] = kinds["concat"], one, one | dict(mask=False)
     kinds |= {d: one | dict(datasets=(d,)) for d in DATASET_NAMES[1:]}
     if name not in kinds: raise InputError(f"no model {name!r}; there are {', '.join(kinds)}")
     method = {"method": {"name": name} | changes.pop("method", {})} if name in METHODS else {}
@@ -122,6 +122,14 @@ def _trunk_of(model, extra=ImageTrunk, **kw):
 
 def three_images(x): return x.unflatten(1, (3, 3))   # upper, centre, lower
 def centre_image(x): return x[:, None, 3:6]
+def centre_slice(x): return x[:, None, 4:5].expand(-1, -1, 3, -1, -1)
+
+class Centre(nn.Module):
+    "One image is enough."
+    def forward(self, maps): return maps[:, maps.shape[1]//2]
+
+def _one_slice(model): _trunk_of(model, split=centre_slice, mix=Centre())
+METHODS["one_slice"] = _one_slice
 
 # %% ../nbs/lib/26_variants.ipynb #81f6c750
 def hard_negatives(
@@ -145,10 +153,6 @@ class HardClass(Part):
     def roi_losses(self, said, t, image, match, label, hard):
         each = F.binary_cross_entropy_with_logits(said, hard.float(), reduction="none")
         return dict(hard=each[label == 0].sum()/max(1, len(label)))
-
-class Centre(nn.Module):
-    "One image is enough."
-    def forward(self, maps): return maps[:, maps.shape[1]//2]
 
 def _uldor(model):
     c = model.config
