@@ -282,7 +282,7 @@ def _pick_series(folder, uid):
         hint = f"; there are some in {below}: give that folder" if below else ""
         raise InputError(f"{folder}: no DICOM images or DeepLesion PNGs in this folder{hint}")
     names = "; ".join(f"{u} ({len(s)} slices, {s[0].get('SeriesDescription', 'no description')})" for u, s in series.items())
-    if uid is None and len(series) > 1: raise InputError(f"{folder}: holds {len(series)} series, choose one by series=: {names}")
+    if uid is None and len(series) > 1: raise InputError(f"{folder}: holds {len(series)} series, choose one by series= (--series on the command line): {names}")
     if uid is not None and uid not in series: raise InputError(f"{folder}: no series {uid!r}; there are: {names}")
     return series[uid if uid is not None else next(iter(series))]
 
