@@ -162,12 +162,13 @@ def slicer_markups(
 
 def _number(v): return "unknown" if v != v else f"{v:.3g}"
 
-# %% ../nbs/lib/50_export.ipynb #7912f443
+# %% ../nbs/lib/50_export.ipynb #5d98f5cd
 def overlays(
     volume,            # Volume
     table,             # of `scan_table`
     members=None,      # table members; None: boxes
     n:int=5,           # slices, at most
+    most:int=10,       # boxes on a slice, at most: the best
     preset:str="auto", # window; "auto": lung where there is air around the best box, else soft tissue
     title:str="",      # before the slice's number
 ) -> list: # of dict z (array index, from below), caption, png (bytes)
@@ -175,7 +176,7 @@ def overlays(
     from matplotlib import pyplot as plt
     from meld_nb.plots import preset_for, show_slice
     boxes, span = (table, _BOX3) if members is None else (members.assign(rank=members.stack_id.map(table.set_index("stack_id")["rank"])), ["x1","y1","z","x2","y2","z"])
-    b = volume.native.inverse().boxes3d(boxes[span])
+    b, score = volume.native.inverse().boxes3d(boxes[span]), boxes["rank"].map(table.set_index("rank").score)
     best = boxes.sort_values(["rank","score"], ascending=[True,False], kind="stable").drop_duplicates("rank").index
     out = {}
     for k in boxes.index.get_indexer(best):
@@ -183,12 +184,15 @@ def overlays(
         if z in out: continue
         if len(out) == n: break
         here = np.flatnonzero((b[:,2] <= z + .5) & (b[:,5] >= z - .5))
+        here = here[np.argsort(boxes["rank"].iloc[here], kind="stable")]
+        shown, ranks = here[:most], boxes["rank"].iloc[here[:most]]
         window = preset_for(volume.hu[z], b[k,[0,1,3,4]]) if preset == "auto" else preset
         fig, ax = plt.subplots(figsize=(5, 5*max(.5, min(2, volume.size[1]*volume.spacing[1]/volume.size[0]/volume.spacing[0]))))
-        show_slice(ax, volume.hu[z], b[here][:,[0,1,3,4]], ["detection"]*len(here), [f"{r}: {s:.2f}" for r, s in zip(boxes["rank"].iloc[here], boxes.score.iloc[here])], window, aspect=volume.spacing[1]/volume.spacing[0])
+        show_slice(ax, volume.hu[z], b[shown][:,[0,1,3,4]], ["detection"]*len(shown), [f"{r}: {s:.2f}" for r, s in zip(ranks, score.iloc[shown])], window, aspect=volume.spacing[1]/volume.spacing[0])
         ax.set_title(f"{title}slice {z} from below, {window} window", parse_math=False)
         buffer = io.BytesIO(); fig.savefig(buffer, format="png"); plt.close(fig)
-        out[z] = dict(z=z, caption=f"slice {z} from below, {window} window: detections {', '.join(map(str, sorted(boxes['rank'].iloc[here])))}", png=buffer.getvalue())
+        said = f"slice {z} from below" + (f", {volume.native.points([[0,0,z]])[0,2]:.0f} of the file" if np.abs(volume.native.matrix[2,:2]).max() == 0 else "")
+        out[z] = dict(z=z, caption=f"{said}, {window} window: detections {', '.join(map(str, ranks))}" + f" and {len(here) - most} that score less"*(len(here) > most), png=buffer.getvalue())
     return list(out.values())
 
 # %% ../nbs/lib/50_export.ipynb #92b55082
@@ -273,7 +277,7 @@ def _measured(sr, codes, algorithm, code, meaning, value):
     from pydicom.sr.coding import Code
     return sr.Measurement(Code(code, "99MELD", meaning), float(value), codes.UCUM.NoUnits, algorithm_id=algorithm)
 
-# %% ../nbs/lib/50_export.ipynb #e8c48795
+# %% ../nbs/lib/50_export.ipynb #e5a36e67
 FORMATS = {  # what is written, and where
     "csv": "detections.csv and members.csv, of all scans", "json": "detections.json, of all scans", "nifti": "labels/SCAN.nii.gz, a label map", "slicer": "slicer/SCAN.mrk.json, boxes for 3D Slicer",
     "png": "overlays/SCAN_SLICE.png", "html": "pages/SCAN.html, one page", "sr": "sr/SCAN.dcm, a DICOM report; needs highdicom and a DICOM scan"}
@@ -320,7 +324,7 @@ def detect_scan(
         with atomic_path(out/"sr"/f"{name}.dcm") as tmp: dicom_sr(path, volume, table, source, series).save_as(tmp)
     if "nifti" in formats: write_labels(volume, table, members, out/"labels"/f"{name}.nii.gz")
     if "slicer" in formats: write_json(slicer_markups(volume, table, source["notice"]), out/"slicer"/f"{name}.mrk.json")
-    images = overlays(volume, table, members, n, preset, f"{volume_id}, {source['notice']}\n") if {"png","html"} & set(formats) else []
+    images = overlays(volume, table, members, n, preset=preset, title=f"{volume_id}, {source['notice']}\n") if {"png","html"} & set(formats) else []
     if "png" in formats:
         for i in images:
             with atomic_path(out/"overlays"/f"{name}_{i['z']:04d}.png") as tmp: tmp.write_bytes(i["png"])
