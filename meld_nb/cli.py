@@ -236,11 +236,12 @@ def _formats(ctx, param, values):
 @click.option("--device", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one, else cpu]")
 def detect(scans, checkpoint, out, formats, experts, series, spacing, score, overlays, preset, device):
     "Find lesions in SCANs: NIfTI, MetaImage, NRRD, a DICOM folder, a folder of DeepLesion PNGs, or a folder of any of these. Exit code 1 if a scan failed."
-    from meld_nb.export import detect_scan, model_source, scan_names, write_tables
+    from meld_nb.export import detect_scan, highdicom_sr, model_source, scan_names, write_tables
     from meld_nb.meld import load_model
     from meld_nb.plots import WINDOWS
     from meld_nb.volume import find_scans
     if preset not in ("auto", *WINDOWS): raise InputError(f"--window: no window is called {preset!r}; there are: auto, {', '.join(WINDOWS)}")
+    if "sr" in formats: highdicom_sr()
     if "sr" in formats and click.get_current_context().get_parameter_source("checkpoint") != click.core.ParameterSource.COMMANDLINE: raise InputError("--format sr: a report for an archive needs the model named by --checkpoint")
     model, experts = load_model(checkpoint, device), tuple(e.strip() for e in experts.split(","))
     for e in experts:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TABLE', 'FORMATS', 'operating_points', 'expected_fps', 'with_operating_points', 'model_source', 'scan_table',
            'world_corners', 'label_map', 'write_labels', 'slicer_markups', 'overlays', 'scan_page', 'dicom_sr',
-           'scan_names', 'detect_scan', 'write_tables', 'detections_schema']
+           'highdicom_sr', 'scan_names', 'detect_scan', 'write_tables', 'detections_schema']
 
 # %% ../nbs/lib/50_export.ipynb #801be5bb
 import base64, importlib.resources, io, json, re
@@ -224,7 +224,7 @@ def _notes(source, table):
         else: yield (f"Expected false positives of {e}: how many a volume has at this score or more, as counted on {p['measured_on']} ({p['volumes']} volumes" + (f", {p['length_mm']:.0f} mm long on average: a longer scan has more" if p["length_mm"] else "")
                      + "). A score below all that were counted has none.")
 
-# %% ../nbs/lib/50_export.ipynb #1a74bc8d
+# %% ../nbs/lib/50_export.ipynb #5c01b621
 def dicom_sr(
     folder:str|Path,  # of the DICOM series
     volume, table,    # Volume read from it; table of `scan_table`
@@ -232,8 +232,7 @@ def dicom_sr(
     series:str=None,  # SeriesInstanceUID, if the folder holds several
 ): # highdicom Comprehensive3DSR; write it with its `save_as`
     "Detections as a DICOM report. InputError if highdicom is missing, the folder is no DICOM series, or the volume is not the one in it."
-    try: from highdicom import sr
-    except ImportError: raise InputError('DICOM SR needs highdicom: pip install "meld_nb[sr]"') from None
+    sr = highdicom_sr()
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
     slices, geometry = _evidence(folder, series)
@@ -247,6 +246,12 @@ def dicom_sr(
     report = sr.MeasurementReport(sr.ObservationContext(observer_device_context=device), codes.LN.CTUnspecifiedBodyRegion, [whole, *groups], title=codes.DCM.ImagingMeasurementReport, referenced_images=slices)
     return sr.Comprehensive3DSR(slices, report, series_instance_uid=generate_uid(), series_number=9001, sop_instance_uid=generate_uid(), instance_number=1, manufacturer="meld_nb", software_versions=__version__,
                                 is_complete=True, is_final=False, is_verified=False, content_qualification="RESEARCH", series_description=f"MELD lesion detections: {source['notice']}")
+
+def highdicom_sr(): # module
+    "What writes reports. InputError if it is not installed."
+    try: from highdicom import sr
+    except ImportError: raise InputError('DICOM SR needs highdicom: pip install "meld_nb[sr]"') from None
+    return sr
 
 def _evidence(folder, series):
     "Headers of a series' slices in the order of the volume, with empty values for what a report needs and an anonymised series may lack; its geometry."
