@@ -215,96 +215,56 @@ def check(dataset, root, voxels, workers):
     return int(n > 0)
 
 # %% ../nbs/lib/62_cli.ipynb #dfaeb333
+def _formats(ctx, param, values):
+    "Names of formats, repeated or separated by commas."
+    from meld_nb.export import FORMATS
+    names = [n.strip().lower() for v in values for n in v.split(",") if n.strip()]
+    if unknown := [n for n in names if n not in FORMATS]: raise click.BadParameter(f"{unknown[0]!r}: there are {', '.join(FORMATS)}")
+    return list(dict.fromkeys(names))
+
 @cli.command()
 @click.argument("scans", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="A model written by the study (.safetensors).")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for detections.csv, members.csv, detections.json and overlays.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for what is written.")
+@click.option("--format", "formats", multiple=True, default=["csv,json,png,html"], show_default=True, callback=_formats, metavar="NAMES", help="Of csv, json, nifti (label map), slicer (markups), png (slices), html (a page a scan), sr (DICOM report); may be repeated.")
 @click.option("--experts", default="deeplesion", show_default=True, help="Whose detections: names of data sets, separated by commas.")
 @click.option("--series", help="DICOM: the SeriesInstanceUID, if a folder holds several.")
 @click.option("--spacing", nargs=3, type=float, metavar="X Y Z", help="mm; needed for a folder of PNGs.")
 @click.option("--score", type=click.FloatRange(0, 1), default=.05, show_default=True, help="Detections score more than this.")
-@click.option("--overlays", type=click.IntRange(0), default=5, show_default=True, help="PNGs a scan: the slices of its best detections.")
-@click.option("--window", "preset", default="soft tissue", show_default=True, help="Of the overlays: lung, soft tissue, liver, bone, full.")
+@click.option("--overlays", type=click.IntRange(0), default=5, show_default=True, help="Slices a scan in png and html: those of its best detections.")
+@click.option("--window", "preset", default="auto", show_default=True, help="Of these slices: auto, lung, soft tissue, liver, bone, full.")
 @click.option("--device", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one, else cpu]")
-def detect(scans, checkpoint, out, experts, series, spacing, score, overlays, preset, device):
-    "Find lesions in SCANs (NIfTI, MetaImage, NRRD, a DICOM folder, or a folder of DeepLesion PNGs)."
-    from meld_nb.core import write_json
+def detect(scans, checkpoint, out, formats, experts, series, spacing, score, overlays, preset, device):
+    "Find lesions in SCANs: NIfTI, MetaImage, NRRD, a DICOM folder, a folder of DeepLesion PNGs, or a folder of any of these. Exit code 1 if a scan failed."
+    from meld_nb.export import detect_scan, highdicom_sr, model_source, scan_names, write_tables
     from meld_nb.meld import load_model
+    from meld_nb.plots import WINDOWS
+    from meld_nb.volume import find_scans
+    if preset not in ("auto", *WINDOWS): raise InputError(f"--window: no window is called {preset!r}; there are: auto, {', '.join(WINDOWS)}")
+    if "sr" in formats: highdicom_sr()
+    if "sr" in formats and click.get_current_context().get_parameter_source("checkpoint") != click.core.ParameterSource.COMMANDLINE: raise InputError("--format sr: a report for an archive needs the model named by --checkpoint")
     model, experts = load_model(checkpoint, device), tuple(e.strip() for e in experts.split(","))
     for e in experts:
         if e not in model.datasets: raise InputError(f"--experts: {checkpoint} has no expert {e!r}; it has: {', '.join(model.datasets)}")
-    trained = str(model.meta.get("data", "unknown data"))
-    stamp = "phantom-trained" if trained.startswith("phantom") else ""
-    if stamp: click.echo(f"{checkpoint} was trained on phantoms ({trained}): not for patients", err=True)
-    results, broken = [], []
-    for name, path in _scan_names(scans).items():
-        try: results.append(_detect_one(name, path, model, experts, series, spacing, score, out, overlays, preset, stamp))
+    source = model_source(model, checkpoint)
+    if source["stamp"]: click.echo(f"{checkpoint} was trained on phantoms ({source['trained_on']}): not for patients", err=True)
+    if without := [e for e in experts if e not in source["operating_points"]]: click.echo(f"{checkpoint} has no operating points for {', '.join(without)}: expected_fps stays empty", err=True)
+    found, failed = scan_names(p for s in scans for p in (find_scans(s, skip=[out]) if s.is_dir() else [s])), []
+    results = []
+    for name, path in found.items():
+        try: results.append(detect_scan(path, model, source, out, volume_id=name, formats=formats, experts=experts, score=score, series=series, spacing=spacing or None, n=overlays, preset=preset))
         except Exception as e:   # reported, and the exit code says so
-            if not isinstance(e, InputError): traceback.print_exc()   # a fault of ours
-            broken.append(dict(scan=str(path), error=str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {e}"))
-            said = " ".join(broken[-1]["error"].split())
+            said = " ".join((str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {e} ({_place(e)})").split())
+            failed.append(dict(scan=str(path), error=said))
             click.echo(f"meld: {said}" if said.startswith(str(path)) else f"meld: {path}: {said}", err=True)
-        else: click.echo(f"{path}: {len(results[-1][0])} detections")
-    tables = _write_detections(results, out, stamp)
-    write_json(dict(checkpoint=str(checkpoint), trained_on=trained, stamp=stamp, experts=experts, score=score, scans=[str(s) for s in scans], failed=broken, detections=tables), out/"detections.json")
-    return int(bool(broken))
+        else: click.echo(f"{path}: {len(results[-1]['table'])} detections")
+    write_tables(results, source, out, formats=formats, experts=experts, score=score, scans=found.values(), failed=failed)
+    return int(bool(failed))
 
-def _scan_names(scans):
-    "volume_id -> path: the file's name without its suffixes, or the whole path where two would be alike."
-    short = [s.name.removesuffix(".gz").rsplit(".", 1)[0] if s.is_file() else s.resolve().name for s in scans]
-    names = [n if short.count(n) == 1 else str(s) for n, s in zip(short, scans)]
-    if len(set(names)) < len(names): raise InputError(f"a scan is given twice: {max(names, key=names.count)}")
-    return dict(zip(names, scans))
-
-# %% ../nbs/lib/62_cli.ipynb #ec08092a
-def _detect_one(name, path, model, experts, series, spacing, score, out, overlays, preset, stamp):
-    "Detections (with world boxes), and members, of one scan; writes its overlays."
-    from meld_nb.predict import detect, world_boxes
-    from meld_nb.volume import read_volume
-    if not path.exists(): raise InputError("no such file or folder")
-    vol = read_volume(path, series=series, spacing=spacing or None)
-    found, members = detect(vol, model, experts=experts, volume_id=name, score=score)
-    found = world_boxes(vol, found)
-    _overlays(vol, found, members, out, name, overlays, preset, stamp)
-    return found, members
-
-def _write_detections(results, out, stamp):
-    "detections.csv and members.csv over all scans, with stack_id counted on; the rows of the first as dicts."
-    import pandas as pd
-    from meld_nb.core import atomic_path
-    from meld_nb.predict import WORLD_COLUMNS
-    from meld_nb.tables import empty
-    dets, mems, used = [], [], 0
-    for found, members in results:
-        dets.append(found.assign(stack_id=found.stack_id + used))
-        if members is not None: mems.append(members.assign(stack_id=members.stack_id + used))
-        used += len(found)
-    det = pd.concat(dets, ignore_index=True) if dets else empty("detections3d").reindex(columns=[*empty("detections3d"), "expert", *WORLD_COLUMNS])
-    for name, df in (("detections", det.assign(stamp=stamp)), ("members", pd.concat(mems, ignore_index=True) if mems else empty("members"))):
-        with atomic_path(out/f"{name}.csv") as tmp: df.to_csv(tmp, index=False, float_format="%.6g")
-    return det.to_dict("records")
-
-def _overlays(vol, found, members, out, name, n, preset, stamp):
-    "PNGs of the slices of the `n` best detections, in LPS order (the patient's left is on the right), with all boxes on each."
-    import numpy as np
-    from matplotlib import pyplot as plt
-    from meld_nb.core import atomic_path
-    from meld_nb.plots import show_slice
-    best = found.sort_values("score", ascending=False, kind="stable").head(n)
-    boxes = members if members is not None else found
-    span = ["x1","y1","z","x2","y2","z"] if members is not None else ["x1","y1","z1","x2","y2","z2"]
-    to_index = vol.native.inverse()
-    b, at = (to_index.bounds3d(t[c].to_numpy(float)) for t, c in ((boxes, span), (best, ["x1","y1","z1","x2","y2","z2"])))
-    top = members.sort_values("score").drop_duplicates("stack_id", keep="last").set_index("stack_id").z if members is not None else None
-    for i, row in enumerate(best.itertuples()):
-        z = int(np.clip(round(at[i,[2,5]].mean()), 0, len(vol.hu)-1))
-        if top is not None: z = int(round(to_index.points([[row.x1, row.y1, top[row.stack_id]]])[0,2]))
-        here = (b[:,2] <= z + .5) & (b[:,5] >= z - .5)
-        fig, ax = plt.subplots(figsize=(5,5))
-        show_slice(ax, vol.hu[z], b[here][:,[0,1,3,4]], ["detection"]*here.sum(), [f"{s:.2f}" for s in boxes.score[here]], preset, aspect=vol.spacing[1]/vol.spacing[0])
-        ax.set_title(f"{name}, slice {z} from below" + (f" ({stamp})" if stamp else ""))
-        with atomic_path(out/"overlays"/f"{name.replace('/', '_')}_{z:04d}.png") as tmp: fig.savefig(tmp, format="png")
-        plt.close(fig)
+def _place(error):
+    "The line of code that raised an error which is not the user's."
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(at.filename).name}:{at.lineno}"
 
 # %% ../nbs/lib/62_cli.ipynb #4ee1e59a
 if __name__ == "__main__" and globals().get("__package__"): sys.exit(main())   # python -m meld_nb.cli; after all commands

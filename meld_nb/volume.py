@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'Volume', 'Geometry', 'lps_axes', 'axis_codes', 'reorient', 'to_lps', 'dicom_series', 'order_slices',
-           'read_geometry', 'read_native', 'read_volume', 'write_volume', 'write_pngs', 'write_dicom', 'resample',
-           'same_grid', 'anatomy', 'split_by_name', 'lesion_slices', 'instance_rows', 'need_same_grid', 'mask_tables',
-           'read_cases', 'volume_row']
+           'read_geometry', 'read_native', 'read_volume', 'write_volume', 'write_pngs', 'write_dicom', 'find_scans',
+           'resample', 'same_grid', 'anatomy', 'split_by_name', 'lesion_slices', 'instance_rows', 'need_same_grid',
+           'mask_tables', 'read_cases', 'volume_row']
 
 # %% ../nbs/lib/10_volume.ipynb #77cd0c91
 import gzip, hashlib, os, re, tempfile, zlib
@@ -21,6 +21,7 @@ import pandas as pd
 import pydicom
 import SimpleITK as sitk
 from PIL import Image
+from pydicom.filereader import read_file_meta_info
 from pydicom.misc import is_dicom
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
@@ -281,7 +282,7 @@ def _pick_series(folder, uid):
         hint = f"; there are some in {below}: give that folder" if below else ""
         raise InputError(f"{folder}: no DICOM images or DeepLesion PNGs in this folder{hint}")
     names = "; ".join(f"{u} ({len(s)} slices, {s[0].get('SeriesDescription', 'no description')})" for u, s in series.items())
-    if uid is None and len(series) > 1: raise InputError(f"{folder}: holds {len(series)} series, choose one by series=: {names}")
+    if uid is None and len(series) > 1: raise InputError(f"{folder}: holds {len(series)} series, choose one by series= (--series on the command line): {names}")
     if uid is not None and uid not in series: raise InputError(f"{folder}: no series {uid!r}; there are: {names}")
     return series[uid if uid is not None else next(iter(series))]
 
@@ -501,6 +502,26 @@ def write_dicom(
         ds.PixelData = stored[z].astype("<i2").tobytes()
         ds.save_as(folder/f"1-{vol.size[2] - z:03d}.dcm", enforce_file_format=True)
     return str(uid(description))
+
+# %% ../nbs/lib/10_volume.ipynb #01a9ecf9
+def _is_dicom_image(path):
+    if not is_dicom(path): return False
+    try: kind = UID(str(read_file_meta_info(path).get("MediaStorageSOPClassUID", ""))).name
+    except (AttributeError, EOFError, KeyError, ValueError, pydicom.errors.InvalidDicomError): return True   # a broken one: reading it says so
+    return not kind or "Image Storage" in kind
+
+def find_scans(
+    folder:str|Path,
+    skip=(),         # folders that are left out
+) -> list: # paths for `read_volume`; the folder itself if nothing is found
+    "The scans in a folder and below it: image files, and folders with DICOM images or DeepLesion PNGs. Names that begin with a dot are passed over."
+    found, skip = [], {Path(s).resolve() for s in skip}
+    for at, below, names in os.walk(folder):
+        files = [Path(at)/n for n in sorted(names) if not n.startswith(".")]
+        if any(re.fullmatch(r"\d+\.png", f.name) for f in files) or any(_is_dicom_image(f) for f in files if not _suffix(f)): found.append(Path(at)); below.clear()
+        else: found += [f for f in files if _suffix(f)]
+        below[:] = sorted(b for b in below if not b.startswith(".") and (Path(at)/b).resolve() not in skip)
+    return found or [Path(folder)]
 
 # %% ../nbs/lib/10_volume.ipynb #ff0e221a
 def resample(
