@@ -31,12 +31,13 @@ class BoxFile(NamedTuple):
     content: object     # the file, for writing
     mm: bool = False    # boxes are world mm (LPS) until `in_index` has seen the scan
 
-# %% ../nbs/lib/42_boxfiles.ipynb #209eda67
+# %% ../nbs/lib/42_boxfiles.ipynb #bbdbf1dc
 def _table(rows, path, mm=False):
     "The table of boxes from (scan, box, score, expert, patient, lesion, at). InputError for numbers that are none."
     df = pd.DataFrame(rows, columns=["scan","box","score","expert","patient_id","lesion_id","at"])
     for c in ("scan","expert","patient_id","lesion_id","at"): df[c] = df[c].astype(object).where(df[c].notna() & (df[c] != ""), None)
-    df["score"] = df.score.astype(float)
+    if (none := df.scan.isna()).any(): raise InputError(f"{path}: {df['at'][none.idxmax()]}: no name of a scan")
+    df["scan"], df["score"] = df.scan.astype(str).astype(object), df.score.astype(float)
     b = np.array(df.pop("box").tolist(), float).reshape(-1, 6)
     for c, v in zip(_BOX, b.T): df[c] = v
     bad = ~np.isfinite(b).all(1) | (b[:,3:] < b[:,:3]).any(1)
@@ -72,7 +73,7 @@ def _write_csv(raw, path, rows, more):
     df = raw.iloc[rows].reset_index(drop=True).assign(**{c: v.map(lambda x: "" if pd.isna(x) else f"{x:.6g}" if isinstance(x, float) else x) for c, v in more.items()})
     with atomic_path(path) as tmp: df.to_csv(tmp, index=False)
 
-# %% ../nbs/lib/42_boxfiles.ipynb #870af4f6
+# %% ../nbs/lib/42_boxfiles.ipynb #7e51b4b7
 def _read_coco(path, content, scored, images=None):
     listed = content if isinstance(content, list) else content.get("annotations")
     images = images if isinstance(content, list) else content.get("images")
@@ -85,6 +86,7 @@ def _read_coco(path, content, scored, images=None):
         if im is None: raise InputError(f"{path}: {at}: image_id is {a.get('image_id')!r}, which is none of the {len(where)} images")
         x, y, w, h = _numbers(a.get("bbox"), 4, path, at, "bbox")
         z, = _numbers(im.get("slice"), 1, path, f"image {im['id']!r}", "slice")
+        if z != round(z): raise InputError(f"{path}: image {im['id']!r}: slice is {z:g}, expected a whole number")
         score = _numbers(a.get("score"), 1, path, at, "score")[0] if scored else np.nan
         rows.append((im.get("volume", im.get("file_name")), (x - .5, y - .5, z, x + w - .5, y + h - .5, z), score, a.get("expert"), a.get("patient_id", im.get("patient_id")), a.get("lesion_id"), at))
     return _table(rows, path), content

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['UNIVERSAL', 'find_scans', 'open_scan', 'box_tables', 'lesion_similarity', 'LesionViews', 'views_loss',
            'train_embedding', 'embed_table', 'split_proposals', 'mine_tables', 'write_review', 'embed_files',
-           'mine_files']
+           'mine_files', 'plain_targets']
 
-# %% ../nbs/lib/55_mine.ipynb #6cdde5d2
+# %% ../nbs/lib/55_mine.ipynb #3d4d0b7d
 import base64, html, io, re, tempfile, warnings
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from .overlap import slice_pairs
 from .plots import BOXES, patch_around, preset_for, window
 from .slices import GRID_MM, lesion_patches, to_grid
 from .tables import TextTable, check
+from .targets import is_role
 from .thresholds import choose_theta, decoy_matches
 from .train import fit
 from .volume import SUFFIXES, read_geometry, read_volume, volume_row
@@ -88,12 +89,12 @@ def open_scan(
     volume = load_volume(row) if row.dataset == "deeplesion" else read_volume(row.path, spacing=spacing)
     return to_grid(volume, spacing_z=np.nan if row.get("interval_known") in (False,) else None, info=row.to_dict())
 
-# %% ../nbs/lib/55_mine.ipynb #a40b368c
+# %% ../nbs/lib/55_mine.ipynb #352e49ee
 def box_tables(
     annotations,           # BoxFile
     predictions,           # BoxFile, or None
     volumes:pd.DataFrame, ids:dict, # of `find_scans`
-    patients:dict=None,    # name of a scan -> patient_id
+    patients:dict={},      # volume_id -> patient_id, where the files have none
 ) -> tuple: # lesions and proposals: the tables, with z1, z2, row (of the file) and name (of the scan in the file)
     "Boxes of the files as our tables. InputError for a box outside of its scan, or a scan with two patients."
     a, p = (None if f is None else _placed(f, volumes, ids) for f in (annotations, predictions))
@@ -103,7 +104,7 @@ def box_tables(
         for b in t[t.patient_id.notna()].drop_duplicates(["volume_id", "patient_id"]).itertuples():
             if who.setdefault(b.volume_id, b.patient_id) != b.patient_id: raise InputError(f"{f.path}: {b.at}: scan {b.name!r} is of patient {b.patient_id!r}, and of {who[b.volume_id]!r} {said[b.volume_id]}")
             said.setdefault(b.volume_id, f"in {f.path}: {b.at}")
-    who = {ids[n]: v for n, v in (patients or {}).items() if n in ids} | who
+    who = patients | who
     who = {v: str(who.get(v, r.patient_id)) for v, r in volumes.set_index("volume_id").iterrows()}
     a = a.assign(patient_id=a.volume_id.map(who), role="annotated", source=a["at"], own_id=a.lesion_id, lesion_id=a.row.astype(str))
     if p is not None: p = p.assign(patient_id=p.volume_id.map(who))
@@ -112,7 +113,7 @@ def box_tables(
 def _placed(f, volumes, ids):
     "Boxes in the index of their scans, which they must lie in."
     v, t = volumes.set_index("volume_id"), f.boxes.assign(volume_id=f.boxes.scan.map(ids), row=np.arange(len(f.boxes)))
-    if f.mm: t = pd.concat([in_index(g, read_geometry(v.path[k])) for k, g in t.groupby("volume_id", sort=False)]).sort_values("row").reset_index(drop=True)
+    if f.mm and len(t): t = pd.concat([in_index(g, read_geometry(v.path[k])) for k, g in t.groupby("volume_id", sort=False)]).sort_values("row").reset_index(drop=True)
     size = v.loc[t.volume_id, ["size_x","size_y","n_slices"]].to_numpy()
     out = (t.x1 < -.5 - BOX_PAD_PX) | (t.y1 < -.5 - BOX_PAD_PX) | (t.x2 > size[:,0] - .5 + BOX_PAD_PX) | (t.y2 > size[:,1] - .5 + BOX_PAD_PX) | (t.z1 < 0) | (t.z2 >= size[:,2])
     if out.any():
@@ -260,7 +261,7 @@ def mine_tables(
                      pd.DataFrame(dict(row=of(beside, ignored).row.to_numpy(), role="suspicious", match=-1, distance=np.nan))])
     return out.astype(dict(row=int, match=int, distance=float)).sort_values("row", ignore_index=True)
 
-# %% ../nbs/lib/55_mine.ipynb #39db7c19
+# %% ../nbs/lib/55_mine.ipynb #ddae62ca
 def _picture(gv, b, colour, size=96, zoom=2):
     "A box on its slice as a data URI, in LPS order."
     box, _ = gv.frame.boxes2d([[b.x1, b.y1, b.x2, b.y2]], b.z)
@@ -292,24 +293,31 @@ def write_review(
     pictures = {}
     for v, t in progress(list(both.groupby("volume_id")), "review"):
         gv = opened(v)
-        for b in t.itertuples(): pictures[b.Index] = _picture(gv, b, "#ffd700" if b.kind == "annotated" else BOXES["mined"][0])
+        for b in t.itertuples(): pictures[b.Index] = _picture(gv, b, BOXES[b.kind][0])
     k = len(some)
     table = pd.DataFrame(dict(number=range(1, k+1), volume_id=p.name, z=p.z, x1=p.x1, y1=p.y1, x2=p.x2, y2=p.y2, score=p.score, annotation=_called(a), annotation_volume_id=a.name, annotation_z=a.z,
                               distance=some.distance.to_numpy(), verdict=""))
     with atomic_path(Path(out)/"review.csv") as tmp: table.to_csv(tmp, index=False, float_format="%.6g")
     text = lambda r: html.escape(f"{r.number}: {r.annotation_volume_id}, slice {r.annotation_z} (annotation {r.annotation}) and {r.volume_id}, slice {r.z}; distance {r.distance:.3f}, score {r.score:.2f}")
     cards = "\n".join(f'<figure><img src="{pictures[k+i]}" alt="annotation"> <img src="{pictures[i]}" alt="mined box"><figcaption>{text(r)}</figcaption></figure>' for i, r in enumerate(table.itertuples()))
-    head = f"{k} of {len(mined)} mined boxes, drawn at random (seed {seed}). Left the annotation, right the box that was matched with it; 1 px is {2/GRID_MM:.3g} to the mm. Is the right one a lesion? Write accept, reject or unsure into the column verdict of review.csv."
+    head = f"{k} of {len(mined)} mined boxes, drawn at random (seed {seed}). Left the annotation, right the box that was matched with it; {2/GRID_MM:.3g} pixels are 1 mm. Is the right one a lesion? Write accept, reject or unsure into the column verdict of review.csv."
     with atomic_path(Path(out)/"review.html") as tmp: tmp.write_text(_PAGE % (head, cards), encoding="utf-8")
     return table
 
 def _called(lesions): return lesions.own_id.where(lesions.own_id.notna(), lesions.source)
 
-# %% ../nbs/lib/55_mine.ipynb #39c95766
-def _patients(path):
+# %% ../nbs/lib/55_mine.ipynb #c32d6806
+def _patients(path, ids):
+    "volume_id -> patient_id, of a CSV with the names of scans."
+    if path is None: return {}
     t = TextTable(path, ("volume_id", "patient_id"))
     t.refuse(t.raw.duplicated("volume_id"), "volume_id", "each scan once")
-    return dict(zip(t.raw.volume_id, t.raw.patient_id))
+    who = dict(zip(t.raw.volume_id.map(scan_name), t.raw.patient_id))
+    if lost := [n for n in ids if scan_name(n) not in who]: raise InputError(f"{path}: no row for scan {lost[0]!r} (and {len(lost)-1} more)")
+    return {v: who[scan_name(n)] for n, v in ids.items()}
+
+def _need_annotations(marks):
+    if not len(marks.boxes): raise InputError(f"{marks.path}: no annotations in it")
 
 def embed_files(
     annotations:str|Path,  # see `read_boxes`
@@ -321,8 +329,9 @@ def embed_files(
 ) -> tuple: # LesaNet without tags, log
     "Train an embedding on one's own annotations."
     marks = read_boxes(annotations, scored=False, world=world)
+    _need_annotations(marks)
     volumes, ids = find_scans(scans, [marks], spacing)
-    lesions, _ = box_tables(marks, None, volumes, ids, _patients(patients) if patients else None)
+    lesions, _ = box_tables(marks, None, volumes, ids, _patients(patients, ids))
     return train_embedding(lesions.assign(lesion_id=_called(lesions)), volumes, partial(open_scan, volumes, spacing=spacing), out, **options)
 
 def mine_files(
@@ -344,8 +353,9 @@ def mine_files(
     check_ranges(locals(), dict(theta="[0,inf) or None", fdr="(0,1]", sigma="[0,1]", review="int [0,inf)"))
     out, marks = Path(out), read_boxes(annotations, scored=False, world=world)
     found = read_boxes(predictions, world=world, images=marks.content.get("images") if marks.kind == "coco" and isinstance(marks.content, dict) else None)
+    _need_annotations(marks)
     volumes, ids = find_scans(scans, [marks, found], spacing)
-    lesions, proposals = box_tables(marks, found, volumes, ids, _patients(patients) if patients else None)
+    lesions, proposals = box_tables(marks, found, volumes, ids, _patients(patients, ids))
     if theta is None and lesions.patient_id.nunique() < 2: raise InputError(f"{annotations}: annotations of {lesions.patient_id.nunique()} patients, and decoys need two: give theta")
     free, single = split_proposals(lesions, proposals, min_score, universal)
     opened = partial(open_scan, volumes, spacing=spacing)
@@ -371,3 +381,15 @@ def mine_files(
                   counts=dict(scans=len(volumes), annotations=len(lesions), predictions=len(proposals), matched_from=len(free), single_type=len(single), mined=int((got.role == "mined").sum()), ignored=int((got.role == "suspicious").sum())), files=files)
     write_json(record, out/"mine.json")
     return record
+
+# %% ../nbs/lib/55_mine.ipynb #f4d7dcf0
+def plain_targets(
+    sample:dict, # of `LesionDataset`
+) -> dict: # the same, with annotated rows only
+    "Mined rows as annotated ones; what is suspicious, and no lesion, is filled with the image's mean."
+    roles, boxes, image = sample["roles"], sample["boxes"], sample["image"].clone()
+    ignored, marked = is_role(roles, "suspicious"), is_role(roles, "annotated", "mined")
+    y, x = torch.arange(image.shape[1])[:,None], torch.arange(image.shape[2])
+    within = lambda bs: torch.stack([(x >= b[0]) & (x <= b[2]) & (y >= b[1]) & (y <= b[3]) for b in bs]).any(0) if len(bs) else torch.zeros(image.shape[1:], dtype=torch.bool)
+    image[:,within(boxes[ignored]) & ~within(boxes[marked])] = image.mean()
+    return sample | dict(image=image, roles=torch.zeros(int(marked.sum()), dtype=roles.dtype), **{k: sample[k][marked] for k in ("boxes","organ","masks","has_mask")})
