@@ -7,8 +7,8 @@ __all__ = ['UNIVERSAL', 'find_scans', 'open_scan', 'box_tables', 'lesion_similar
            'train_embedding', 'embed_table', 'split_proposals', 'mine_tables', 'write_review', 'embed_files',
            'mine_files', 'plain_targets']
 
-# %% ../nbs/lib/55_mine.ipynb #3d4d0b7d
-import base64, html, io, re, tempfile, warnings
+# %% ../nbs/lib/55_mine.ipynb #af21b9cf
+import base64, html, io, re, tempfile
 from functools import partial
 from pathlib import Path
 
@@ -165,7 +165,7 @@ def views_loss(
     d = torch.cdist(e, e, compute_mode="donot_use_mm_for_euclid_dist")
     return dict(triplet=(d[a,p] - d[a,n] + margin).relu().mean())
 
-# %% ../nbs/lib/55_mine.ipynb #3269236a
+# %% ../nbs/lib/55_mine.ipynb #b8990963
 def train_embedding(
     lesions:pd.DataFrame, # annotated rows: lesion_id, patient_id, volume_id, z, x1,y1,x2,y2
     volumes:pd.DataFrame, # table volumes
@@ -198,9 +198,7 @@ def train_embedding(
         data = LesionPatches(patches, boxes, np.zeros((len(near), 0), np.float32), size=patch, shift=shift, scale=scale, jitter=jitter, seed=seed, names=of.lesion_id.to_numpy())
         views = LesionViews(data, of.lesion_id, of.patient_id, of.volume_id)
         set_seed(seed, "embedding")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Initializing zero-element")   # it has no tags
-            model = LesaNet(0, width, patch, emb, mm=mm, terms=[])
+        model = LesaNet(0, width, patch, emb, mm=mm, terms=[])
         log = fit(model, views, Path(d)/"embedding", loss=partial(views_loss, margin=margin), collate=default_collate, save=save_lesanet, seed=seed, batch=min(batch, len(views)), steps_per_epoch=steps,
                   epochs=1, optimizer="sgd", lr=lr, schedule="cosine", weight_decay=1e-4, device=device, threads=threads)
     save_lesanet(model, path, lesions=len(views), views=len(near), tags=False)
