@@ -9,6 +9,7 @@ __all__ = ['LESANET_SIZES', 'LesaNet', 'load_vgg16', 'class_weights', 'weighted_
            'load_lesanet']
 
 # %% ../nbs/lib/27_lesanet.ipynb #f0f56b27
+import warnings
 from pathlib import Path
 
 import numpy as np, pandas as pd, torch
@@ -29,7 +30,7 @@ LESANET_SIZES = dict(
 class LesaNet(nn.Module):
     "Lesion tags and embedding from patches (CVPR 2019). InputError for an unknown width or a wrong number of terms."
     def __init__(self,
-        n_tags:int=171,            # T
+        n_tags:int=171,            # T; 0: an embedding alone
         width:str|dict="vgg16",    # "vgg16", "narrow", or a dict of `channels` (5 numbers) and `fc`
         patch:int=120,             # P, side of a patch in px
         emb:int=256,               # E, length of the embedding
@@ -49,8 +50,9 @@ class LesaNet(nn.Module):
         self.stages = nn.ModuleList(nn.Sequential(*layers[i:j]) for i,j in zip(cuts, cuts[1:]))
         self.fcs = nn.ModuleList(nn.Linear(25*k, fc) for k in c)
         self.embedding = nn.Linear(5*fc, emb)
-        self.scores = nn.Linear(5*fc, n_tags)
-        self.propagation = nn.Linear(n_tags, n_tags)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Initializing zero-element")   # without tags
+            self.scores, self.propagation = nn.Linear(5*fc, n_tags), nn.Linear(n_tags, n_tags)
         for m in self.modules():
             if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu"); nn.init.zeros_(m.bias)
         nn.init.eye_(self.propagation.weight); nn.init.zeros_(self.propagation.bias)
