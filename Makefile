@@ -18,7 +18,7 @@ verify: .venv/.ok      ## run a world of the study again and compare its tables 
 readme: .venv/.ok      ## README.md from nbs/index.ipynb
 	$(RUN) python .ci/check.py --write-readme
 
-lab: .venv/.ok         ## JupyterLab on the notebooks
+lab: .venv/.ok         ## JupyterLab on the notebooks; those of nbs/explore look into a run
 	$(RUN) jupyter lab nbs
 
 browser: .venv/.ok     ## the viewer and the review sheet in a real browser; needs Debian's chromium and chromium-driver

@@ -17,10 +17,10 @@ from matplotlib import pyplot as plt
 
 from .core import InputError, atomic_path, key_seed
 from .overlap import box_array, need_columns
-from .plots import BOXES, WINDOWS, preset_for, show_slice
+from .plots import WINDOWS, preset_for, show_slice
 from .stats import percentile_interval, resample, wilson
 from .tables import TextTable, read_table
-from .viewer import _parts, asset, find_run
+from .viewer import LOOK, asset, find_run, shown_array
 
 # %% ../nbs/lib/53_review.ipynb #0d940fa7
 def draw(
@@ -105,7 +105,7 @@ def volume_picture(
     caption:str="",
 ) -> dict: # hu int16 [k,y,x] head first, middle (the box's slice), box [4] px of the picture, spacing (x,y) mm, preset, caption
     "A square of the scan around a box. InputError if the box is on no slice of the scan."
-    hu, spacing, frame = _parts(volume)
+    hu, spacing, frame = shown_array(volume)
     x1, y1, z, x2, y2, _ = frame.boxes3d([[row.x1, row.y1, row.z, row.x2, row.y2, row.z]])[0]
     z = int(round(z))
     if not 0 <= z < len(hu): raise InputError(f"z = {row.z} is on no slice of this scan, which has {len(hu)}")
@@ -178,8 +178,7 @@ class Sheet(anywidget.AnyWidget):
 
 def _side(name, p): # what the browser gets of a picture, and its bytes
     hu = np.asarray(p["hu"]).reshape(-1, *np.shape(p["hu"])[-2:])
-    colour, style = BOXES[dict(annotation="annotated", match="mined")[name]]
-    box = dict(zip(("x1","y1","x2","y2"), map(float, p["box"])), colour="#ffffff" if colour == "white" else colour, dashed=style == "--")
+    box = dict(zip(("x1","y1","x2","y2"), map(float, p["box"]))) | LOOK[dict(annotation="annotated", match="mined")[name]]
     return dict(name=name, shape=hu.shape[:0:-1], slices=len(hu), middle=p.get("middle", len(hu)//2), box=box, spacing=[float(s) for s in p.get("spacing", (1, 1))],
                 window=list(WINDOWS[p.get("preset", "soft tissue")]), caption=f"{name}: {p.get('caption', '')}"), np.ascontiguousarray(hu, "<i2").tobytes()
 
@@ -204,15 +203,15 @@ def review(
         raise InputError(f"mined: {drawn.lesion_id[lost].iloc[0]!r} matches {drawn.matched_lesion_id[lost].iloc[0]!r}, which is not in the annotations")
     return Sheet(drawn, of, picture, path)
 
-# %% ../nbs/lib/53_review.ipynb #8c02d636
+# %% ../nbs/lib/53_review.ipynb #15a5920b
 def review_figure(
     sheet:Sheet,
-    n:int=8, # the first items of the draw
+    n:int=6, # the first items of the draw
 ): # figure
     "Annotations above, their matches below, each on its own slice, with the verdict if there is one."
     n = min(n, sheet.items)
     if n < 1: raise InputError("nothing to show: no row was drawn")
-    fig, axes = plt.subplots(2, n, figsize=(1.5*n + .3, 3.6), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(2, n, figsize=(1.6*n + .3, 3.9), squeeze=False, layout="constrained")
     for i, column in enumerate(axes.T):
         pair = sheet.pair(i)
         for ax, name, kind in zip(column, ("annotation", "match"), ("annotated", "mined")):
@@ -221,7 +220,7 @@ def review_figure(
             p = pair[name]
             hu, (sx, sy) = np.asarray(p["hu"]).reshape(-1, *np.shape(p["hu"])[-2:]), p.get("spacing", (1, 1))
             show_slice(ax, hu[p.get("middle", len(hu)//2)], [p["box"]], [kind], preset=p.get("preset", "soft tissue"), aspect=sy/sx)
-            ax.set_title(p.get("caption", "") + (f"\n{sheet.verdicts[i]}" if name == "match" and sheet.verdicts[i] else ""), fontsize=6, pad=2)
+            ax.set_title(p.get("caption", "").replace(", ", "\n") + (f"\n{sheet.verdicts[i]}" if name == "match" and sheet.verdicts[i] else ""), fontsize=7, pad=2)
     for ax, title in zip(axes[:,0], ("annotation", "match")): ax.text(-.04, .5, title, transform=ax.transAxes, rotation=90, ha="right", va="center", fontsize=8)
     return fig
 

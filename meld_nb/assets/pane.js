@@ -38,14 +38,13 @@ class Pane {
     c.addEventListener("pointerdown", (e) => { this.drag = [e.clientX, e.clientY, ...this.window, ...this.middle]; c.setPointerCapture(e.pointerId); });
     c.addEventListener("pointerup", () => { this.drag = null; });
     c.addEventListener("pointermove", (e) => {
-      const [x, y] = this.pixel(e);
-      onHover(x, y, this.hu && x >= 0 && y >= 0 && x < this.shape[0] && y < this.shape[1] ? this.hu[y * this.shape[0] + x] : null);
+      onHover(...this.pixel(e));
       if (!this.drag) return;
       const [x0, y0, centre, span, mx, my] = this.drag, dx = e.clientX - x0, dy = e.clientY - y0;
       if (e.shiftKey) { this.middle = [mx - dx / (this.css[0] * this.zoom), my - dy / (this.css[1] * this.zoom)]; this.draw(); }
       else if (Math.abs(dx) + Math.abs(dy) > 2) onWindow([Math.round(centre + dy * 2), Math.max(1, Math.round(span + dx * 4))]);
     });
-    c.addEventListener("pointerleave", () => onHover(null, null, null));
+    c.addEventListener("pointerleave", () => onHover(null, null));
     this.fit([1, 1], [1, 1]);
   }
 
@@ -69,6 +68,7 @@ class Pane {
     const s = this.scale();
     return [[e.offsetX, 0], [e.offsetY, 1]].map(([v, k]) => Math.floor((v - this.css[k] / 2) / s[k] + this.middle[k] * this.shape[k]));
   }
+  at(x, y) { return this.hu && x !== null && x >= 0 && y >= 0 && x < this.shape[0] && y < this.shape[1] ? this.hu[y * this.shape[0] + x] : null; } // HU
   zoomAt(e, factor) { // what is under the pointer stays there
     const to = Math.min(16, Math.max(1, this.zoom * factor)), at = [e.offsetX / this.css[0] - 0.5, e.offsetY / this.css[1] - 0.5];
     this.middle = to === 1 ? [0.5, 0.5] : this.middle.map((m, k) => m + at[k] / this.zoom - at[k] / to);
@@ -100,14 +100,20 @@ class Pane {
     let [x1, y1] = this.place(b.x1, b.y1), [x2, y2] = this.place(b.x2, b.y2);
     const [gx, gy] = [x2 - x1, y2 - y1].map((size) => Math.max(0, (MIN_BOX - size) / 2));
     x1 -= gx; x2 += gx; y1 -= gy; y2 += gy;
-    g.setLineDash(b.dashed ? [5, 4] : []);
-    g.strokeStyle = "#000"; g.lineWidth = b.strong ? 4.5 : 3; g.globalAlpha = 0.45; g.strokeRect(x1, y1, x2 - x1, y2 - y1); // a dark rim: seen on bone too
-    g.strokeStyle = b.colour; g.lineWidth = b.strong ? 2.5 : 1.5; g.globalAlpha = 1; g.strokeRect(x1, y1, x2 - x1, y2 - y1);
+    const frame = (colour, width, alpha, dash) => {
+      Object.assign(g, { strokeStyle: colour, lineWidth: width, globalAlpha: alpha });
+      g.setLineDash(dash); g.strokeRect(x1, y1, x2 - x1, y2 - y1);
+    };
+    frame("#000", b.strong ? 4.5 : 3, 0.55, []); // a dark rim: seen on bone too
+    frame(b.colour, b.strong ? 2.5 : 1.5, 1, b.dashed ? [5, 4] : []);
     g.setLineDash([]);
-    if (!b.label) return;
-    g.textAlign = "left"; g.lineWidth = 3; g.strokeStyle = "#000"; g.fillStyle = b.colour;
-    const at = [Math.min(x1, this.css[0] - g.measureText(b.label).width - 2), y1 > 16 ? y1 - 8 : y2 + 9];
-    g.strokeText(b.label, ...at); g.fillText(b.label, ...at);
+    const write = (text, y) => {
+      Object.assign(g, { textAlign: "left", lineWidth: 3, strokeStyle: "#000", fillStyle: b.colour });
+      const x = Math.max(2, Math.min(x1, this.css[0] - g.measureText(text).width - 2));
+      g.strokeText(text, x, y); g.fillText(text, x, y);
+    };
+    if (b.above) write(b.above, y1 > 16 ? y1 - 8 : y1 + 9);
+    if (b.below) write(b.below, y2 < this.css[1] - 16 ? y2 + 10 : y2 - 9);
   }
 
   drawSides(g, W, H) { // radiological: the patient's right is on the left; and a bar of 1, 2 or 5 times a power of ten mm

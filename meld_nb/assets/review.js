@@ -41,7 +41,7 @@ function render({ model, el }) {
   function drawSide(s, pair) {
     const part = pair?.[s.name], shown = !pair || part;
     s.pane.canvas.style.display = shown ? "block" : "none"; s.none.style.display = shown ? "none" : "grid";
-    s.caption.textContent = part ? part.caption + (part.slices > 1 ? ` · slice ${s.step === 0 ? "of the box" : (s.step > 0 ? "+" : "−") + Math.abs(s.step)}` : "") : "";
+    s.caption.textContent = part ? part.caption + (s.step ? ` · ${Math.abs(s.step)} nearer to the ${s.step > 0 ? "feet" : "head"}` : "") : "";
     if (!shown) return;
     if (part && s.shows !== part) { s.shows = part; s.pane.fit(part.shape, part.spacing); s.window = part.window; }
     s.pane.window = s.window ?? [50, 400];

@@ -5,7 +5,7 @@ function render({ model, el }) {
   const set = (changes) => { for (const [k, v] of Object.entries(changes)) model.set(k, v); model.save_changes(); };
   const get = (k) => model.get(k);
 
-  const pane = new Pane({ width: 560, height: 560, onWheel: (d) => move(d), onWindow: (w) => set({ window: w }), onHover: hover });
+  const pane = new Pane({ width: 540, height: 540, onWheel: (d) => move(d), onWindow: (w) => set({ window: w }), onHover: hover });
   const slider = (label, attributes) => {
     const input = element("input", { type: "range", "aria-label": label, ...attributes }), text = element("output");
     return { input, text, row: element("label", { className: "meld-row" }, element("span", { textContent: label }), input, text) };
@@ -21,6 +21,7 @@ function render({ model, el }) {
     element("div", { className: "meld-columns" }, element("div", {}, pane.canvas, under),
       element("div", { className: "meld-panel" }, slice.row, windows, windowText, score.row, point, kinds, jumps, which, keys)));
   let hideAll = false;
+  under.at = [null, null];
 
   const last = () => info.n - 1;
   const move = (d) => go(get("position") + d);
@@ -41,9 +42,10 @@ function render({ model, el }) {
     set({ finding: to, position: info.findings[to].position });
   }
 
-  function hover(x, y, hu) {
-    const s = info.z?.[get("position")];
-    if (x === null || hu === null) { under.textContent = " "; return; }
+  function hover(x, y) { // what lies under the pointer, also when the slice changes under it
+    under.at = [x, y];
+    const s = info.z?.[get("position")], hu = pane.at(x, y);
+    if (hu === null) { under.textContent = ""; return; }
     const m = info.native, v = [x, y, last() - get("position"), 1], at = [0, 1, 2].map((k) => Math.round(m[k].reduce((t, c, i) => t + c * v[i], 0) * 10) / 10);
     under.textContent = `x ${at[0]}, y ${at[1]}, z ${s ?? at[2]} of the tables: ${hu} HU`;
   }
@@ -65,8 +67,9 @@ function render({ model, el }) {
     pane.hu = slices.get(p) ?? null;
     pane.note = `waiting for slice ${info.z?.[p] ?? p}: is the kernel running?`;
     pane.window = get("window");
-    pane.boxes = shown.map((b) => ({ ...b, ...info.kinds[b.kind], strong: b.finding === get("finding"), label: thresholded(b) ? b.score.toFixed(2) : b.finding === get("finding") ? b.kind : "" }));
+    pane.boxes = shown.map((b) => ({ ...b, ...info.kinds[b.kind], strong: b.finding === get("finding"), above: thresholded(b) ? b.score.toFixed(2) : "", below: b.finding === get("finding") ? b.kind : "" }));
     pane.draw();
+    hover(...under.at);
     slice.input.value = p;
     slice.text.textContent = `${p + 1} of ${info.n}` + (info.z ? `, z = ${info.z[p]}` : "");
     score.input.value = get("threshold"); score.text.textContent = get("threshold").toFixed(3);
@@ -80,7 +83,7 @@ function render({ model, el }) {
       row.querySelector("input").checked = !get("hidden").includes(row.dataset.kind);
       row.querySelector("output").textContent = `${new Set(kept.map((b) => b.finding)).size}` + (kept.length < own.length ? ` of ${new Set(own.map((b) => b.finding)).size}` : "");
     }
-    which.textContent = f ? `${f.text}` : `${new Set(all.map((b) => b.finding)).size} findings shown`;
+    which.textContent = f ? f.text : `findings shown: ${new Set(all.map((b) => b.finding)).size}`;
     // for screen readers, and for tests: what is drawn
     pane.canvas.setAttribute("aria-label", `slice ${p + 1} of ${info.n}, ${shown.length} boxes`);
     Object.assign(root.dataset, { position: p, drawn: pane.hu ? p : "", boxes: shown.length, visible: all.length, finding: get("finding") });
