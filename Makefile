@@ -2,7 +2,7 @@
 PY ?= python3
 RUN = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: demo test verify readme lab clean
+.PHONY: demo test verify readme lab browser clean
 
 demo: .venv/.ok        ## the whole study on the phantom world
 	$(RUN) meld run --profile demo
@@ -18,8 +18,12 @@ verify: .venv/.ok      ## run a world of the study again and compare its tables 
 readme: .venv/.ok      ## README.md from nbs/index.ipynb
 	$(RUN) python .ci/check.py --write-readme
 
-lab: .venv/.ok         ## JupyterLab on the notebooks
+lab: .venv/.ok         ## JupyterLab on the notebooks; those of nbs/explore look into a run
 	$(RUN) jupyter lab nbs
+
+browser: .venv/.ok     ## the viewer and the review sheet in a real browser; needs Debian's chromium and chromium-driver
+	.venv/bin/pip install --disable-pip-version-check -q -e ".[browser]"
+	$(RUN) python tests/browser/lab.py
 
 clean:                 ## what demo and test made; never data/raw
 	rm -rf data/runs/smoke data/runs/demo data/cache .hypothesis

@@ -85,7 +85,7 @@ def window(
 
 # %% ../nbs/lib/51_plots.ipynb #f1c71f7d
 BOXES = {  # kind: (colour, line style)
-    "tp": ("#2ca02c", "-"), "fp": ("#d62728", "-"), "ignored": ("#ffd700", "-"), "annotated": ("white", "--"), "missed": ("#ff7f0e", "--"), "mined": ("#00bfff", "-"), "detection": ("#ff66cc", "-")}
+    "tp": ("#2ca02c", "-"), "fp": ("#d62728", "-"), "ignored": ("#ffd700", "-"), "annotated": ("white", "--"), "truth": ("#2ca02c", "--"), "missed": ("#ff7f0e", "--"), "mined": ("#00bfff", "-"), "detection": ("#ff66cc", "-")}
 BOXES["suspicious"] = BOXES["ignored"]
 
 def show_slice(
