@@ -195,7 +195,7 @@ def overlays(
         out[z] = dict(z=z, caption=f"{said}, {window} window: detections {', '.join(map(str, ranks))}" + f" and {len(here) - most} that score less"*(len(here) > most), png=buffer.getvalue())
     return list(out.values())
 
-# %% ../nbs/lib/50_export.ipynb #92b55082
+# %% ../nbs/lib/50_export.ipynb #c33b17e3
 def scan_page(
     volume, table, # Volume; table of `scan_table`
     images,        # of `overlays`
@@ -222,7 +222,7 @@ def _notes(source, table):
     for e in dict.fromkeys(table.expert):
         if (p := source["operating_points"].get(e)) is None: yield f"Expected false positives of {e}: unknown; the model's file has no operating points for it."
         else: yield (f"Expected false positives of {e}: how many a volume has at this score or more, as counted on {p['measured_on']} ({p['volumes']} volumes" + (f", {p['length_mm']:.0f} mm long on average: a longer scan has more" if p["length_mm"] else "")
-                     + "). A score below all that were counted has none.")
+                     + "). A lower score than any that was counted is shown as unknown.")
 
 # %% ../nbs/lib/50_export.ipynb #5c01b621
 def dicom_sr(
