@@ -57,9 +57,9 @@ def run(profile, set_, until, seed, cores, run_, dry_run):
 
 def _next(run):
     "What to do with a finished run."
-    models = {p.parent.name: p for p in sorted(run.glob("60/*/model.safetensors"))}
+    models = [*run.glob("70/detector.safetensors"), *sorted(run.glob("60/*/model.safetensors"))]
     if (page := run/"99"/"report.html").is_file(): yield f"report: {page}"
-    if models: yield f"try the detector: meld detect SCAN --checkpoint {shlex.quote(str(models.get('both') or next(iter(models.values()))))} --out found"
+    if models: yield f"try the detector: meld detect SCAN --checkpoint {shlex.quote(str(models[0]))} --out found"
 
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
