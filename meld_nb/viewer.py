@@ -109,18 +109,18 @@ class Viewer(anywidget.AnyWidget):
 
     def __init__(self, *args, **kwargs):
         super().__init__()
-        self._series, self._curve, self._per = 0, None, ""
+        self._series, self._froc, self._per = 0, None, ""
         self.on_msg(self._asked)
         self.show(*args, **kwargs)
 
-    def show(self, volume, boxes={}, curve=None, *, volume_id=None, title="", preset=None, threshold=None, per="volume"):
+    def show(self, volume, boxes={}, froc=None, *, volume_id=None, title="", preset=None, threshold=None, per="volume"):
         "Another scan: arguments as of `view`. The window stays unless `preset` says otherwise, the threshold if no other is given."
         placed = place_boxes(volume, boxes, volume_id)
         found = findings(placed)
         hu, spacing, frame = shown_array(volume)
         n, rows = len(hu), {f: i for i, f in enumerate(found.finding)}
         scores = placed.score.dropna()
-        self._hu, self._curve, self._per, self._series = hu, curve, per, self._series + 1
+        self._hu, self._froc, self._per, self._series = hu, froc, per, self._series + 1
         axial = np.abs(frame.matrix[2,:2]).max() < 1e-9
         native = frame.inverse()
         info = dict(series=self._series, n=n, shape=hu.shape[:0:-1], spacing=spacing[:2], native=native.matrix[:3].tolist(), title=title or volume_id or getattr(volume, "volume_id", ""),
@@ -128,7 +128,7 @@ class Viewer(anywidget.AnyWidget):
                     windows=WINDOWS, kinds={k: LOOK[k] for k in dict.fromkeys(placed.kind)}, scores=[float(min([0., *scores])), float(max([1., *scores]))],
                     findings=[dict(position=n-1-r.z, first=n-1-r.z2, last=n-1-r.z1, text=_describe(r, i, len(found), native, axial)) for i, r in enumerate(found.itertuples())])
         drawn = [dict(kind=r.kind, x1=r.x1, y1=r.y1, x2=r.x2, y2=r.y2, first=n-1-r.z2, last=n-1-r.z1, score=None if np.isnan(r.score) else r.score, finding=rows[r.finding]) for r in placed.itertuples()]
-        if threshold is None: threshold = self.threshold if self.info or curve is None else min(curve.threshold_at(1.), info["scores"][1])
+        if threshold is None: threshold = self.threshold if self.info or froc is None else min(froc.threshold_at(1.), info["scores"][1])
         with self.hold_sync():
             self.info, self.boxes, self.position, self.finding = info, drawn, (n-1)//2 if not len(found) else info["findings"][0]["position"], -1
             if preset is not None: self.window = list(WINDOWS[preset] if preset in WINDOWS else preset)
@@ -141,7 +141,7 @@ class Viewer(anywidget.AnyWidget):
             if 0 <= p < len(self._hu): self.send(dict(series=self._series, position=p), [np.ascontiguousarray(self._hu[len(self._hu)-1-p], "<i2").tobytes()])
 
     @traitlets.observe("threshold")
-    def _repoint(self, _=None): self.point = point_text(self._curve, self.threshold, self._per) if self._curve is not None else ""
+    def _repoint(self, _=None): self.point = point_text(self._froc, self.threshold, self._per) if self._froc is not None else ""
 
 def _describe(f, i, n, native, axial):
     z = np.sort(np.rint(native.points([[0, 0, f.z1], [0, 0, f.z2]])[:,2]).astype(int)) if axial else None
@@ -157,7 +157,7 @@ def point_text(curve, threshold, per):
 def view(
     volume,             # Volume, or GridVolume (of the cache)
     boxes={},           # as in `place_boxes`
-    curve:Froc=None,    # of the detector whose boxes are shown: says what the threshold costs
+    froc:Froc=None,     # of the detector whose boxes are shown: says what the threshold costs
     *, volume_id:str=None, # as in `place_boxes`
     title:str="",
     preset="soft tissue",  # of `WINDOWS`, or (centre, width)
@@ -166,11 +166,11 @@ def view(
 ) -> Viewer:
     "Show a scan with its boxes in JupyterLab. InputError as of `place_boxes`, or for an unknown window."
     if isinstance(preset, str) and preset not in WINDOWS: raise InputError(f"no window is called {preset!r}; there are: {', '.join(WINDOWS)}")
-    return Viewer(volume, boxes, curve, volume_id=volume_id, title=title, preset=preset, threshold=threshold, per=per)
+    return Viewer(volume, boxes, froc, volume_id=volume_id, title=title, preset=preset, threshold=threshold, per=per)
 
-# %% ../nbs/lib/52_viewer.ipynb #506a7e28
+# %% ../nbs/lib/52_viewer.ipynb #88a1f7c3
 def view_figure(
-    volume, boxes={}, curve:Froc=None, *, volume_id:str=None, title:str="", # as in `view`
+    volume, boxes={}, froc:Froc=None, *, volume_id:str=None, title:str="", # as in `view`
     preset=None,          # window; default: lung or soft tissue, by what is around the first box
     threshold:float=None, # as in `view`
     per:str="volume",
@@ -180,7 +180,7 @@ def view_figure(
     if n < 1: raise InputError(f"n is {n}, expected at least one slice")
     hu, spacing, frame = shown_array(volume)
     placed = place_boxes(volume, boxes, volume_id)
-    if threshold is None: threshold = -np.inf if curve is None else curve.threshold_at(1.)
+    if threshold is None: threshold = -np.inf if froc is None else froc.threshold_at(1.)
     placed = placed[~(placed.score < threshold)]
     count = findings(placed).z.value_counts(sort=False)
     zs = sorted(count.sort_values(ascending=False, kind="stable").index[:n], reverse=True) or [len(hu)//2]
@@ -197,7 +197,7 @@ def view_figure(
     if len(placed):
         kinds = placed.groupby("kind", sort=False).finding.nunique()
         fig.legend(handles=[Line2D([], [], color=BOXES[k][0] if BOXES[k][0] != "white" else "0.6", ls=BOXES[k][1], label=f"{k} ({c})") for k, c in kinds.items()], loc="outside lower center", ncols=len(kinds), fontsize=8)
-    fig.suptitle(" · ".join(filter(None, [title or volume_id or getattr(volume, "info", {}).get("volume_id", ""), f"score ≥ {threshold:.3f}: {point_text(curve, threshold, per)}" if curve is not None else ""])), fontsize=9)
+    fig.suptitle(" · ".join(filter(None, [title or volume_id or getattr(volume, "info", {}).get("volume_id", ""), f"score ≥ {threshold:.3f}: {point_text(froc, threshold, per)}" if froc is not None else ""])), fontsize=9)
     return fig
 
 # %% ../nbs/lib/52_viewer.ipynb #47ba4fdc
@@ -219,7 +219,7 @@ class Run:
     path: Path
     volumes: pd.DataFrame   # table volumes
     boxes: dict             # kind -> table of all volumes
-    curve: Froc             # of the detections; None without them
+    froc: Froc              # of the detections; None without them
     missing: list           # what is not there, in words
 
     def volume(self, volume_id:str):
@@ -272,7 +272,7 @@ def browse(
     first = volume_id or counts.volume_id[(counts.detection > 0).idxmax() if "detection" in counts and counts.detection.any() else counts[kinds].sum(axis=1).idxmax()]
     told = [", ".join(f"{getattr(r, k)} {k}" for k in kinds if getattr(r, k)) or "no boxes" for r in counts.itertuples()]
     pick = ipywidgets.Dropdown(options=[(f"{v} ({s}): {t}", v) for v, s, t in zip(counts.volume_id, counts.split, told)], value=None, description="volume", layout=dict(width="90%"))
-    def shown(v): return dict(volume=run.volume(v), boxes=run.boxes, curve=run.curve, per="sub-volume")
+    def shown(v): return dict(volume=run.volume(v), boxes=run.boxes, froc=run.froc, per="sub-volume")
     viewer = Viewer(**shown(first), preset="soft tissue")
     pick.value = first
     pick.observe(lambda change: viewer.show(**shown(change["new"])), "value")
