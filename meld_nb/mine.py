@@ -155,7 +155,7 @@ def views_loss(
     model,            # LesaNet
     batch:dict,       # of `LesionViews`: patch [B,2,3,P,P], box [B,2,4], lesion_id, patient, volume
     triplets:int=5000,
-    margin:float=.3,
+    margin:float=.1,
 ) -> dict: # triplet
     "LesaNet's triplet loss, with the two views of a lesion as anchor and positive."
     names = [[n for pair in zip(*batch[c]) for n in pair] for c in ("lesion_id", "patient", "volume")]
@@ -180,7 +180,7 @@ def train_embedding(
     steps:int=300,
     batch:int=32,         # lesions, with two views each
     lr:float=.01,
-    margin:float=.3,      # of the triplet loss (LesaNet: 0.1)
+    margin:float=.1,      # of the triplet loss, as LesaNet's
     shift:float=8., scale:float=.1, jitter:float=.1, # augmentation, see `LesionPatches`
     seed:int=0,
     device:str=None,      # see `fit`

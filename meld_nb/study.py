@@ -208,6 +208,15 @@ class Chapter:
         if not rels: raise InputError(f"{self.run/pattern}: no such file; chapter {pattern.split('/')[0]} makes them")
         return [self.path(r) for r in rels]
 
+    def given(self,
+        path:str|Path, # as a parameter gives it; relative to the clone
+    ) -> Path:
+        "A file from outside the run, which the record then names with its checksum. InputError if it is missing."
+        found = _resolve(path)
+        if not found.is_file(): raise InputError(f"{self.name}: {path}: no such file")
+        self._inputs[str(path)] = found
+        return found
+
     def truth(self) -> Path:
         "Folder of the phantom's truth, for chapters that say so."
         if not self._truth or self.needs is not None and "truth" not in self.needs: raise InputError(f"{self.name} is not a chapter that may open the phantom's truth")

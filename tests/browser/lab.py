@@ -3,8 +3,8 @@
     make browser                                  # or, with the package and its extra `browser` installed:
     python tests/browser/lab.py [--shots DIR]     # DIR: where pictures of the pages are left
 
-It makes its own small run folder from a phantom. Eight minutes on two cores at a load of 15, less on idle ones: most of it is
-starting kernels. Needs Debian's packages chromium and chromium-driver; without them it says so and is skipped.
+It makes its own small run folder from a phantom; a few minutes, most of it for starting kernels. Needs Debian's packages
+chromium and chromium-driver; without them it says so and is skipped.
 """
 import argparse, base64, contextlib, io, json, os, shutil, socket, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
