@@ -29,7 +29,7 @@ USUAL_INTERVAL_MM = 5. # the commonest slice interval
 MOST_SLICES = 10_000   # more in a sub-volume are taken for a mistake
 
 # %% ../nbs/lib/11_deeplesion.ipynb #c7cbfe51
-_FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)\.png")
+_FILE_NAME = re.compile(r"([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})\.png")
 
 def _names(t):
     "Patient, study, series (text) and slice number of each row's File_name."
@@ -232,14 +232,14 @@ def safe_unpickle(
     except Exception as e: raise InputError(f"{path}: refused as a pickle of boxes: {e or type(e).__name__}") from None
 
 # %% ../nbs/lib/11_deeplesion.ipynb #cf9aef89
-_SUB_VOLUME = re.compile(r"((\d+)_(\d+)_(\d+))_(\d+)-(\d+)(?:\.annot)?")
+_SUB_VOLUME = re.compile(r"(([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9}))_([0-9]{1,9})-([0-9]{1,9})(?:\.annot)?")
 
 def _test_volumes(names, split, path, dl_info):
     "Volumes table of sub-volumes known by name only; names end in '.annot' in some files."
     if not names: raise InputError(f"{path}: holds no sub-volume")
     m = [_SUB_VOLUME.fullmatch(n) if isinstance(n, str) else None for n in names]
     for n, x in zip(names, m):
-        if x is None or int(x[6]) < int(x[5]): raise InputError(f"{path}: {n!r} is not the name of a sub-volume, e.g. 000001_01_01_103-115")
+        if x is None or not 0 <= int(x[6]) - int(x[5]) < MOST_SLICES: raise InputError(f"{path}: {n!r} is not the name of a sub-volume, e.g. 000001_01_01_103-115")
     v = pd.DataFrame([x.groups() for x in m], columns=["folder","patient","study","series","first_slice","last"], dtype=object)
     first, n = v.first_slice.astype(int), v["last"].astype(int) - v.first_slice.astype(int) + 1
     images = "Images_png" if dl_info is None else Path(dl_info).parent/"Images_png"

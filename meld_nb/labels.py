@@ -51,7 +51,7 @@ def read_labels(
     terms, parts = _terms(data, path), []
     for split in _SPLITS:
         lesions = data.get(f"{split}_lesion_idxs")
-        if not isinstance(lesions, list) or not all(_is_int(x) and x >= 0 for x in lesions): raise InputError(f"{path}: '{split}_lesion_idxs' is missing or not a list of row numbers")
+        if not isinstance(lesions, list) or not all(_is_int(x) and 0 <= x < 2**31 for x in lesions): raise InputError(f"{path}: '{split}_lesion_idxs' is missing or not a list of row numbers")
         relevant, uncertain = (_label_lists(data, f"{split}_{k}_labels", len(lesions), terms, path) for k in ("relevant", "uncertain"))
         has = f"{split}_irrelevant_labels" in data   # only training has
         irrelevant = _label_lists(data, f"{split}_irrelevant_labels", len(lesions), terms, path) if has or split == "train" else [()]*len(lesions)
