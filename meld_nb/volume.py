@@ -266,6 +266,10 @@ def _check_header(path, spacing, orientation):
     if not _suffix(path).startswith(".nii"):
         fields = _fields(path)[0]
         if spacing is None and not fields.keys() & {"elementspacing", "elementsize", "spacings", "space directions"}: raise InputError(f"{path}: its header has no spacing: give spacing=(x,y,z) in mm")
+        for name in fields.keys() & {"offset", "position", "origin", "transformmatrix", "elementspacing"}:   # what is no number counts as 0 to the image library
+            try: fine = np.isfinite([float(v) for v in fields[name].split()]).all()
+            except ValueError: fine = False
+            if not fine: raise InputError(f"{path}: its {name} is {fields[name]!r}, expected finite numbers")
         for name, usual in (("elementtointensityfunctionslope", "1"), ("elementtointensityfunctionoffset", "0")):
             if fields.get(name, usual) != usual: raise InputError(f"{path}: its {name} is {fields[name]}, which the image library does not apply: expected {usual}")
         return

@@ -304,7 +304,7 @@ nii.refused("a vox_offset beyond the file", header(vox_offset=1e12), "ct.nii: �
 nii.refused("a vox_offset of NaN", header(vox_offset=float("nan")), "ct.nii: …")
 nii.refused("text in its place", write(NII, "not a scan\n"*50), "ct.nii: header cannot be read (…)")
 gz.refused("a cut gzip", cut(GZ), "ct_packed.nii.gz: broken or cut short (…)")
-gz.refused("a gzip with wrong bits", edit(GZ, lambda b: b[:1200] + bytes([b[1200] ^ 255]) + b[1201:]), "ct_packed.nii.gz: broken or cut short (…)")
+gz.refused("a gzip with wrong bits", edit(GZ, lambda b: b[:-300] + bytes([b[-300] ^ 255]) + b[-299:]), "ct_packed.nii.gz: broken or cut short (…)")
 gz.refused("not packed, though its name says so", edit(GZ, gzip.decompress), "ct_packed.nii.gz: broken or cut short (…)")
 gz.refused("the same scan beside it, unpacked", lambda d: (d/"ct_packed.nii").write_bytes(gzip.decompress((d/GZ).read_bytes())), "ct_packed.nii.gz: ct_packed.nii lies beside it, and the NIfTI library would take that one's voxels: remove one of the two")
 
