@@ -37,6 +37,7 @@ class Trunk(nn.Module):
     ):
         super().__init__()
         if len(block_config) != 3: raise InputError(f"block_config: the trunk has three dense blocks, got {tuple(block_config)}")
+        if not sum(block_config) <= 1000: raise InputError(f"block_config: at most 1000 layers are built, got {tuple(block_config)}")
         if stride not in (2, 4): raise InputError(f"stride must be 4 or 2 (no pooling in the stem), got {stride}")
         self.width, self.stride = width, stride
         self.features = DenseNet(growth_rate, tuple(block_config), num_init_features, bn_size, num_classes=1).features
@@ -178,6 +179,8 @@ def rebuild(
     "A module from its file. It is built without memory first, so that a lie about its size costs none. InputError if anything does not fit."
     for part in ("config", "meta"):
         if not isinstance(head.get(part), dict): raise InputError(f"{where}: its metadata has no {part!r}; not written by this project")
+    for name, value in head["config"].items():
+        if isinstance(value, (list, dict)) and len(value) > 1000: raise InputError(f"{where}: no model can be made of its settings ({name} has {len(value)} entries, expected at most 1000)")
     try:
         with torch.device("meta"): like = make(**head["config"])
     except Exception as e: raise InputError(f"{where}: no model can be made of its settings ({e})") from None   # they may be anything

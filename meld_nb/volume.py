@@ -223,6 +223,7 @@ def _fields(path):
 def _stored(path):
     "The file with the voxels of a MetaImage or NRRD, where they begin in it, and how they are stored: raw, packed or text."
     fields, begin = _fields(path)
+    if not fields.get("ndims", "3").isdigit() or int(fields.get("ndims", "3")) > 9: raise InputError(f"{path}: expected a 3D image, its header says NDims = {fields['ndims'][:20]}")   # the library would crash
     name = fields.get("elementdatafile") or fields.get("data file") or fields.get("datafile") or "LOCAL"
     how = {"gz": "packed", "gzip": "packed", "raw": "raw"}.get(fields.get("encoding", "raw").lower(), "text")
     if fields.get("compresseddata", "").lower() == "true": how = "packed"

@@ -311,7 +311,7 @@ def bombs(root, trees):
     shutil.copy(tiny.make("checkpoint", trees)/"model.safetensors", good)
     def add(name, data, *kinds):
         (root/name).parent.mkdir(exist_ok=True); (root/name).write_bytes(data)
-        out[name] = kinds
+        out[name.removesuffix("/001.png")] = kinds
     nii = bytearray((scan/"ct.nii").read_bytes())
     def dims(*n): b = nii[:]; struct.pack_into("<4h", b, 40, 3, *n); return bytes(b)
     for name, n in (("vast.nii", (32767,)*3), ("large.nii", (1000, 1000, 1500)), ("flat.nii", (32767, 32767, 1))):
@@ -324,9 +324,9 @@ def bombs(root, trees):
         for how in (b"gzip", b"ascii", b"hex", b"bzip2"): add(f"{name}_{how.decode()}.nrrd", nrrd.replace(b"sizes: 20 20 6", b"sizes: " + n.encode()).replace(b"encoding: raw", b"encoding: " + how), "volume")
         add(f"{name}_packed.mha", (scan/"packed.mha").read_bytes().replace(b"DimSize = 20 20 6", b"DimSize = " + n.encode()), "volume")
     add("dims.mha", mhd.replace(b"NDims = 3", b"NDims = 1000000000"), "volume")
-    head, z = (scan/"packed.mha").read_bytes(), zeros(1 << 28)
-    add("bomb.mha", head[:head.index(b"ElementDataFile")].replace(b"DimSize = 20 20 6", b"DimSize = 20000 20000 6") + b"ElementDataFile = LOCAL\n" + z, "volume")
-    add("bomb.nii.gz", gzip.compress(dims(20000, 20000, 6)) + gzip.compress(bytes(1 << 28)), "volume")
+    head, z = (scan/"packed.mha").read_bytes(), zeros(1 << 27)
+    add("bomb.mha", head[:head.index(b"ElementDataFile")].replace(b"DimSize = 20 20 6", b"DimSize = 4000 4000 6") + b"ElementDataFile = LOCAL\n" + z, "volume")
+    add("bomb.nii.gz", gzip.compress(dims(4000, 4000, 6)) + gzip.compress(bytes(1 << 27)), "volume")
     add("pngs_vast/001.png", png(60_000, 60_000), "pngs"); add("pngs_large/001.png", png(20_000, 20_000), "pngs"); add("pngs_lie/001.png", png(5_000, 5_000), "pngs")
     for name, values in (("dicom_vast", dict(Rows=65535, Columns=65535)), ("dicom_lie", dict(Rows=8000, Columns=8000))):
         shutil.copytree(scan/"dicom", root/name); out[name] = ("volume",)
@@ -335,11 +335,11 @@ def bombs(root, trees):
             for k, v in values.items(): setattr(ds, k, v)
             ds.save_as(p)
     ds = pydicom.dcmread(next((scan/"dicom").iterdir())); ds.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
-    ds.PixelData = bytes(1 << 28); (root/"dicom_deflated").mkdir(); ds.save_as(root/"dicom_deflated"/"1.dcm", enforce_file_format=True); out["dicom_deflated"] = ("volume",)
+    ds.PixelData = bytes(1 << 27); (root/"dicom_deflated").mkdir(); ds.save_as(root/"dicom_deflated"/"1.dcm", enforce_file_format=True); out["dicom_deflated"] = ("volume",)
     add("memo.pkl", b"\x80\x02}r\xff\xff\xff\x7f(U\x01ar\xff\xff\xff\x3fK\x01u.", "pickle"); out["memo.pkl"] = ("pickle", None)
     add("long.pkl", b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"x.", "pickle"); add("long4.pkl", b"\x80\x02\x8b" + struct.pack("<i", (1 << 31) - 1) + b"x", "pickle")
     with zipfile.ZipFile(root/"bomb.xlsx", "w", zipfile.ZIP_DEFLATED) as f:
-        with f.open("xl/worksheets/sheet1.xml", "w") as g: [g.write(bytes(1 << 20)) for _ in range(256)]
+        with f.open("xl/worksheets/sheet1.xml", "w") as g: [g.write(bytes(1 << 20)) for _ in range(128)]
     out["bomb.xlsx"] = ("sheet",)
     from meld_nb.backbone import read_tensors
     from safetensors.torch import save_file
