@@ -169,7 +169,8 @@ def _bounded(size, path):
 def _last_line(error): return [l for l in str(error).splitlines() if l.strip()][-1].strip()
 
 def _geometry(image, path):
-    if not np.isfinite([*image.GetOrigin(), *image.GetDirection()]).all(): raise InputError(f"{path}: its header has an origin of {image.GetOrigin()} and a direction of {image.GetDirection()}, expected finite numbers")
+    if not np.isfinite([*image.GetOrigin(), *image.GetDirection()]).all() or abs(np.linalg.det(np.reshape(image.GetDirection(), (3, 3)))) < .1:
+        raise InputError(f"{path}: its header has an origin of {image.GetOrigin()} and a direction of {image.GetDirection()}, expected finite numbers and three different axes")
     return Geometry(tuple(image.GetSize()), _spacing(image.GetSpacing(), f"{path}: "), tuple(image.GetOrigin()), np.array(image.GetDirection()).reshape(3, 3))
 
 _NIFTI = {348: dict(pixdim=("3f", 80), vox_offset=("f", 108), scaling=("2f", 112), forms=("2h", 252), srow=("12f", 280)),   # where a header has what: NIfTI-1

@@ -3,7 +3,7 @@
     pytest tests/trust -q
     python tests/trust/test_bad_input.py --write-docs      # docs/bad_input.md, from the cases below
 """
-import contextlib, functools, gzip, io, json, pickle, re, shutil, struct, sys, tempfile, warnings
+import contextlib, functools, gzip, io, json, pickle, re, shutil, struct, sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny
 from meld_nb.cli import main
 from meld_nb.core import InputError
-from meld_nb.datasets import load_instances, load_volume, read_dataset
-from meld_nb.deeplesion import read_dl_info, read_lesion_harvester, read_manual_1k, read_revised_1071
+from meld_nb.datasets import load_volume, read_dataset
+from meld_nb.deeplesion import read_manual_1k, read_revised_1071
 from meld_nb.labels import organ_shares, read_labels, read_ontology
-from meld_nb.lits import read_lits
-from meld_nb.luna16 import read_luna16, read_nodules
 from meld_nb.mam import match_missing
 from meld_nb.nrm import suspicious
 from meld_nb.stack import stack
@@ -71,7 +69,10 @@ def sub(name, old, new):
 def cut(name, share=.6): return edit(name, lambda data: data[:int(len(data)*share)])
 def write(name, data): return lambda d: (d/name).write_bytes(data if isinstance(data, bytes) else data.encode())
 def drop(name): return lambda d: (d/name).unlink()
-def both(*makes): return lambda d: [m(d) for m in makes] and None
+def both(*makes):
+    def _both(d):
+        for m in makes: m(d)
+    return _both
 
 def table(name, change):
     "A CSV as a table of text, changed and written back."
@@ -161,10 +162,10 @@ dl.refused("a line that is cut short", edit(INFO, lambda b: b[:-20] + b"\n"), f"
 dl.refused("fields separated by semicolons", table(INFO, lambda t: t.set_axis([";".join(t), *t.columns[1:]], axis=1)[[";".join(t)]]), f"{INFO}: column 'File_name' is missing; found …")
 dl.refused("an empty file", write(INFO, ""), f"{INFO}: column 'File_name' is missing; found nothing")
 dl.refused("a header and no rows", edit(INFO, lambda b: b.splitlines(True)[0]), f"{INFO}: has a header and no rows")
-dl.refused("zero bytes", edit(INFO, lambda b: b[:400] + b"\0"*40 + b[400:]), f"{INFO}: …")
+dl.refused("zero bytes", edit(INFO, lambda b: b[:400] + b"\0"*40 + b[400:]), f"{INFO}: row 0 (line 2), column 'Spacing_mm_px_': found …, expected 3 numbers")
 dl.refused("text in UTF-16", edit(INFO, lambda b: b.decode().encode("utf-16")), f"{INFO}: not a CSV file (…)")
 dl.refused("a spreadsheet", write(INFO, b"PK\x03\x04\x14\x00\x08\x08\x08\x00\xe5\x9a\xf1"), f"{INFO}: not a CSV file (…)")
-dl.refused("a quote that is never closed", sub(INFO, '"7, 7, 23, 21"', '"7, 7, 23, 21'), f"{INFO}: …")
+dl.refused("a quote that is never closed", sub(INFO, '"7, 7, 23, 21"', '"7, 7, 23, 21'), f"{INFO}: row 0 (line 2), column 'Bounding_boxes': found '7, 7, 23, 21,6', expected 4 numbers")
 dl.refused("a folder in its place", lambda d: ((d/INFO).unlink(), (d/INFO).mkdir()), f"{INFO}: not a CSV file (…)")
 dl.refused("Images_png is missing", lambda d: shutil.rmtree(d/"Images_png"), "deeplesion: no folder Images_png; expected DL_info.csv and Images_png/<patient>_<study>_<series>/<slice>.png")
 check_dl = dl.reading("`meld check`", meld("check", "deeplesion", "{d}"))
@@ -220,19 +221,21 @@ mhd.refused("the file of voxels is missing", drop("ct.raw"), "ct.mhd: its voxels
 mhd.refused("fewer voxels than the header says", cut("ct.raw"), "ct.mhd: cut short: 2880 bytes of voxels, its header asks for 4800")
 mhd.handled("a TransformMatrix that flips two axes", sub(MHD, "TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = -1 0 0 0 -1 0 0 0 1"), flipped, "turned to LPS; tables stay in the file's order")
 mhd.handled("big endian", both(sub(MHD, "BinaryDataByteOrderMSB = False", "BinaryDataByteOrderMSB = True"), edit("ct.raw", lambda b: np.frombuffer(b, "<i2").astype(">i2").tobytes())), same, "the same voxels")
-mhd.refused("a TransformMatrix of zeros", sub(MHD, "TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = 0 0 0 0 0 0 0 0 0"), "ct.mhd: …")
-mhd.refused("a TransformMatrix with NaN", sub(MHD, "TransformMatrix = 1 0", "TransformMatrix = nan 0"), "ct.mhd: …")
-mhd.refused("an Offset of NaN", sub(MHD, "Offset = -7", "Offset = nan"), "ct.mhd: …")
+mhd.refused("a TransformMatrix of zeros", sub(MHD, "TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = 0 0 0 0 0 0 0 0 0"), "ct.mhd: its header has an origin of … and a direction of (0.0, 0.0, …), expected finite numbers and three different axes")
+mhd.refused("a TransformMatrix with NaN", sub(MHD, "TransformMatrix = 1 0", "TransformMatrix = nan 0"), "ct.mhd: its transformmatrix is 'nan 0 0 0 1 0 0 0 1', expected finite numbers")
+mhd.refused("an Offset of NaN", sub(MHD, "Offset = -7", "Offset = nan"), "ct.mhd: its offset is 'nan -8 30', expected finite numbers")
 mhd.refused("no spacing", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"", b)), "ct.mhd: its header has no spacing: give spacing=(x,y,z) in mm")
-mhd.refused("a spacing of 0", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"ElementSpacing = 0 0.8 2\n", b)), "ct.mhd: …")
-mhd.refused("a negative spacing", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"ElementSpacing = 0.8 0.8 -2\n", b)), "ct.mhd: …")
+mhd.refused("a spacing of 0", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"ElementSpacing = 0 0.8 2\n", b)), "ct.mhd: spacing must be 3 positive mm values (x,y,z), got (0.0, 0.8, 2.0)")
+mhd.refused("a negative spacing", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"ElementSpacing = 0.8 0.8 -2\n", b)), "ct.mhd: spacing must be 3 positive mm values (x,y,z), got (0.8, 0.8, -2.0)")
 mhd.refused("two dimensions", both(sub(MHD, "NDims = 3", "NDims = 2"), edit(MHD, lambda b: re.sub(rb"(DimSize = \d+ \d+|ElementSpacing = \S+ \S+|Offset = \S+ \S+).*\n", rb"\1\n", re.sub(rb"(TransformMatrix|CenterOfRotation|AnatomicalOrientation).*\n", b"", b)))), "ct.mhd: expected a 3D image, got 2D of size (20, 20)")
 mhd.refused("three values a voxel", lambda d: sitk.WriteImage(sitk.Compose(*[sitk.ReadImage(str(d/MHD))]*3), str(d/MHD)), "ct.mhd: expected one value a voxel, got 3 (a colour or vector image)")
 mhd.refused("an empty file", write(MHD, ""), "ct.mhd: header cannot be read (…)")
-mhd.refused("a type of voxels that does not exist", sub(MHD, "MET_SHORT", "MET_QUARK"), "ct.mhd: …")
+mhd.refused("a type of voxels that does not exist", sub(MHD, "MET_SHORT", "MET_QUARK"), "ct.mhd: header cannot be read (…Unknown PixelType…)")
 mhd.refused("values far beyond Hounsfield units", lambda d: sitk.WriteImage(sitk.Cast(sitk.ReadImage(str(d/MHD)), sitk.sitkFloat32)*1000, str(d/MHD)), "ct.mhd: … of the values are beyond int16, …; expected Hounsfield units")
-mhd.refused("a negative size", sub(MHD, "DimSize = 20 20 6", "DimSize = 20 20 -6"), "ct.mhd: …")
-mhd.refused("a list of files, one of which is missing", both(edit("ct.raw", lambda b: b[:800]), edit(MHD, lambda b: b.replace(b"ElementDataFile = ct.raw", b"ElementDataFile = LIST 2\n" + b"\n".join([b"ct.raw"]*5 + [b"none.raw"])))), "ct.mhd: …")
+mhd.refused("a HeaderSize that leaves too few voxels", sub(MHD, "ElementType", "HeaderSize = 100\nElementType"), "ct.mhd: cut short: 4700 bytes of voxels, its header asks for 4800")
+mhd.refused("a slope that the image library would not apply", sub(MHD, "ElementType", "ElementToIntensityFunctionSlope = 2\nElementType"), "ct.mhd: its elementtointensityfunctionslope is 2, which the image library does not apply: expected 1")
+mhd.refused("a negative size", sub(MHD, "DimSize = 20 20 6", "DimSize = 20 20 -6"), "ct.mhd: its header asks for 20 x 20 x … voxels, expected at most 2,147,483,648, and 67,108,864 on a slice")
+mhd.refused("a list of files, one of which is missing", both(edit("ct.raw", lambda b: b[:800]), edit(MHD, lambda b: b.replace(b"ElementDataFile = ct.raw", b"ElementDataFile = LIST 2\n" + b"\n".join([b"ct.raw"]*5 + [b"none.raw"])))), "ct.mhd: voxels cannot be read; is the file, or a part of it, missing or cut short? (…)")
 packed = mhd.reading("`read_volume`", lambda d: read_volume(d/"packed.mha"))
 packed.refused("compressed and cut short", cut("packed.mha", .9), "packed.mha: cut short: its packed voxels have no end")
 packed.refused("compressed, with wrong bits", edit("packed.mha", lambda b: b[:-900] + bytes(64) + b[-836:]), "packed.mha: broken (…)")
@@ -282,29 +285,31 @@ c, s = np.cos(.3), np.sin(.3)
 OBLIQUE = [[.8*c, -.8*s, 0, 5], [.8*s, .8*c, 0, 6], [0, 0, 2, 7], [0, 0, 0, 1]]
 nii.handled("oblique axes", both(sform(OBLIQUE), header(qform_code=0)), placed(OBLIQUE), "nothing is resampled; the rest of the turn stays in `direction`")
 nii.handled("a qform and no sform", header(sform_code=0), same, "the qform counts")
-nii.refused("neither sform nor qform", header(sform_code=0, qform_code=0), "ct.nii: …orientation…")
-nii.refused("an sform of zeros", both(header(srow=np.zeros(12)), header(sform_code=1, qform_code=0)), "ct.nii: …")
+nii.refused("neither sform nor qform", header(sform_code=0, qform_code=0), "ct.nii: its header has neither sform nor qform, so its orientation is not known: give orientation=, e.g. RAS")
+nii.refused("an sform of zeros", both(header(srow=np.zeros(12)), header(sform_code=1, qform_code=0)), "ct.nii: header cannot be read (…orthonormal direction cosines…)")
+nii.reading("`read_volume`", lambda d: read_volume(d/NII, orientation="LPS")).handled("neither sform nor qform, but `orientation` is given", header(sform_code=0, qform_code=0), that(lambda got: np.array_equal(got.hu, tiny.body(6, 20))), "read as told")
+nii.refused("an sform that says another spacing than pixdim", header(pixdim=[1, 1.6, .8, 2, 0, 0, 0, 0]), "ct.nii: its pixdim says a spacing of [1.6, 0.8, 2.0] mm, its sform [0.8, 0.8, 2.0]: give spacing=(x,y,z)")
 nii.refused("four dimensions", header(dim=[4, 20, 20, 3, 2, 1, 1, 1]), "ct.nii: expected a 3D image, got 4D of size (20, 20, 3, 2)")
 nii.refused("two dimensions", header(dim=[2, 20, 20, 1, 1, 1, 1, 1]), "ct.nii: expected a 3D image, got 2D of size (20, 20)")
 nii.handled("slope and intercept", both(edit(NII, lambda b: b[:352] + (np.frombuffer(b[352:], "<i2") + 1000).astype("<i2").tobytes()), header(scl_slope=1., scl_inter=-1000.)), same, "applied")
 nii.handled("a slope of one half", both(edit(NII, lambda b: b[:352] + (np.frombuffer(b[352:], "<i2")*2).astype("<i2").tobytes()), header(scl_slope=.5)), same, "applied")
 nii.refused("a slope of 0 with an intercept", header(scl_slope=0., scl_inter=-1024.), "ct.nii: its scl_slope is 0, which means no scaling, but its scl_inter is -1024: which of the two is right?")
-nii.refused("a slope of NaN", header(scl_slope=float("nan")), "ct.nii: …")
+nii.refused("a slope of NaN", header(scl_slope=float("nan")), "ct.nii: its scl_slope is nan and its scl_inter 0, expected finite numbers")
 def put(value):
     def _put(a): a[[7, 99]] = value; return a
     return _put
 for value in ("nan", "inf"): nii.refused(f"voxels that are {value}", voxels(np.float32, 16, put(float(value))), "ct.nii: 2 voxels are NaN or infinite; expected Hounsfield units")
 nii.handled("voxels of type float64", voxels(np.float64, 64, lambda a: a), same, "rounded to whole Hounsfield units")
-nii.refused("complex voxels", both(voxels(np.complex64, 32, lambda a: a)), "ct.nii: …")
-nii.refused("a pixdim of 0", header(pixdim=[1, 0, .8, 2, 0, 0, 0, 0]), "ct.nii: …")
-nii.refused("a pixdim of NaN", header(pixdim=[1, float("nan"), .8, 2, 0, 0, 0, 0]), "ct.nii: …")
+nii.refused("complex voxels", both(voxels(np.complex64, 32, lambda a: a)), "ct.nii: expected one value a voxel, got 2 (a colour or vector image)")
+nii.refused("a pixdim of 0", header(pixdim=[1, 0, .8, 2, 0, 0, 0, 0]), "ct.nii: its header's spacing must be 3 positive mm values (x,y,z), got (0.0, 0.8…, 2.0)")
+nii.refused("a pixdim of NaN", header(pixdim=[1, float("nan"), .8, 2, 0, 0, 0, 0]), "ct.nii: its header's spacing must be 3 positive mm values (x,y,z), got (nan, 0.8…, 2.0)")
 nii.refused("cut short", cut(NII), "ct.nii: cut short: … bytes of voxels, its header asks for 4800")
 nii.refused("cut within its header", cut(NII, .03), "ct.nii: header cannot be read (…)")
-nii.refused("a vox_offset beyond the file", header(vox_offset=1e12), "ct.nii: …")
-nii.refused("a vox_offset of NaN", header(vox_offset=float("nan")), "ct.nii: …")
+nii.refused("a vox_offset beyond the file", header(vox_offset=1e12), "ct.nii: its vox_offset is 1e+12, expected where its voxels begin, 352 or a little more")
+nii.refused("a vox_offset of NaN", header(vox_offset=float("nan")), "ct.nii: its vox_offset is nan, expected where its voxels begin, 352 or a little more")
 nii.refused("text in its place", write(NII, "not a scan\n"*50), "ct.nii: header cannot be read (…)")
 gz.refused("a cut gzip", cut(GZ), "ct_packed.nii.gz: broken or cut short (…)")
-gz.refused("a gzip with wrong bits", edit(GZ, lambda b: b[:-300] + bytes([b[-300] ^ 255]) + b[-299:]), "ct_packed.nii.gz: broken or cut short (…)")
+gz.refused("a gzip with wrong bits", edit(GZ, lambda b: b[:-300] + bytes([b[-300] ^ 255]) + b[-299:]), "ct_packed.nii.gz: header cannot be read (…)")
 gz.refused("not packed, though its name says so", edit(GZ, gzip.decompress), "ct_packed.nii.gz: broken or cut short (…)")
 gz.refused("the same scan beside it, unpacked", lambda d: (d/"ct_packed.nii").write_bytes(gzip.decompress((d/GZ).read_bytes())), "ct_packed.nii.gz: ct_packed.nii lies beside it, and the NIfTI library would take that one's voxels: remove one of the two")
 
@@ -329,23 +334,39 @@ def another(description, **values):
             for k, v in values.items(): setattr(ds, k, v)
             ds.save_as(d/"dicom"/f"other-{p.name}")
     return _another
-def moved(by): return lambda d: [tags(k, ImagePositionPatient=np.add([-7, -8, 40 - 2*k], by(k)).tolist())(d) for k in range(6)] and None
+def tilted(d):
+    for k in range(6): tags(k, ImagePositionPatient=[-7, -8 - k, 40 - 2*k])(d)
 def syntax(uid):
     def _syntax(d):
         ds = pydicom.dcmread(p := files(d)[2]); ds.file_meta.TransferSyntaxUID = pydicom.uid.UID(uid)
         ds.PixelData = pydicom.encaps.encapsulate([ds.PixelData]); ds["PixelData"].VR = "OB"; ds["PixelData"].is_undefined_length = True
         ds.save_as(p)
     return _syntax
+def rescaled(d):
+    for k, p in enumerate(files(d)):
+        ds = pydicom.dcmread(p)
+        ds.RescaleIntercept, ds.PixelData = str(-1024 - k), (np.frombuffer(ds.PixelData, "<i2") + k).astype("<i2").tobytes()
+        ds.save_as(p)
+def big_endian(d):
+    for p in files(d):
+        ds, out = pydicom.dcmread(p), pydicom.Dataset()
+        out.update(ds); out.file_meta = ds.file_meta                          # it does not know how it was read, and can be written otherwise
+        out.PixelData, out.file_meta.TransferSyntaxUID = np.frombuffer(ds.PixelData, "<i2").astype(">i2").tobytes(), pydicom.uid.ExplicitVRBigEndian
+        pydicom.dcmwrite(p, out, implicit_vr=False, little_endian=False, enforce_file_format=True)
+def renamed(d):
+    for k, p in zip((5, 2, 9, 1, 7, 3), files(d)): p.rename(p.with_name(f"{k}.dcm"))
+def nested(d):
+    (d/"dicom").rename(d/"series"); (d/"dicom").mkdir(); (d/"series").rename(d/"dicom"/"series")
 dcm.refused("two series in one folder", another("CHEST"), "dicom: holds 2 series, choose one by series=: … (6 slices, CT); … (3 slices, CHEST)")
 dcm.refused("a localiser beside the series", another("SCOUT", ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "dicom: holds 2 series, choose one by series=: …SCOUT…")
 dcm.refused("a localiser within the series", tags(0, ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "dicom: slices of different kinds in one series: 1-001.dcm has orientation, pixel spacing, rows, columns …, most have …")
 dcm.refused("a slice twice", lambda d: shutil.copy(files(d)[1], d/"dicom"/"copy.dcm"), "dicom: 1-002.dcm and copy.dcm lie at the same position …: a slice twice, or two acquisitions in one series")
 dcm.refused("a gap", lambda d: files(d)[2].unlink(), "dicom: 4.00 mm between 1-004.dcm and 1-002.dcm where the slice interval is 2.00 mm: slices missing, or intervals mixed")
-dcm.refused("a tilted gantry", moved(lambda k: [0, -k, 0]), "dicom: slices are shifted against each other by up to 5.0 mm: a tilted gantry is not read")
+dcm.refused("a tilted gantry", tilted, "dicom: slices are shifted against each other by up to 5.0 mm: a tilted gantry is not read")
 dcm.refused("RescaleSlope is missing", tags(RescaleSlope=None), "1-00….dcm: DICOM tag RescaleSlope is missing")
-dcm.refused("RescaleSlope of 0", tags(RescaleSlope="0"), "1-00….dcm: …RescaleSlope…")
+dcm.refused("RescaleSlope of 0", tags(RescaleSlope="0"), "1-00….dcm: its RescaleSlope is 0, expected another number: all values would be the same")
 dcm.refused("RescaleIntercept is empty", tags(2, RescaleIntercept=None), "1-003.dcm: DICOM tag RescaleIntercept is missing")
-dcm.handled("another RescaleIntercept in each slice", lambda d: [(ds := pydicom.dcmread(p), setattr(ds, "RescaleIntercept", str(-1024 - k)), setattr(ds, "PixelData", (np.frombuffer(ds.PixelData, "<i2") + k).astype("<i2").tobytes()), ds.save_as(p)) for k, p in enumerate(files(d))] and None, same, "each slice by its own")
+dcm.handled("another RescaleIntercept in each slice", rescaled, same, "each slice by its own")
 dcm.refused("MONOCHROME1", tags(PhotometricInterpretation="MONOCHROME1"), "1-00….dcm: its PhotometricInterpretation is MONOCHROME1, expected MONOCHROME2: values would not be Hounsfield units")
 dcm.refused("a compression that is not known", syntax("1.2.840.10008.1.2.4.100"), "1-003.dcm: pixels cannot be read; cut short, or an unknown compression? (…)")
 dcm.refused("a multi-frame file", tags(0, NumberOfFrames="6"), "1-001.dcm: multi-frame files are not read: convert to single slices or NIfTI")
@@ -356,18 +377,13 @@ dcm.refused("PixelSpacing is missing", tags(PixelSpacing=None), "1-00….dcm: DI
 dcm.refused("PixelSpacing of 0", tags(PixelSpacing=[0, 0]), "dicom: spacing must be 3 positive mm values (x,y,z), got (0.0, 0.0, 2.0)")
 dcm.refused("ImagePositionPatient is missing", tags(1, ImagePositionPatient=None), "1-002.dcm: DICOM tag ImagePositionPatient is missing")
 dcm.refused("an ImageOrientationPatient of zeros", tags(ImageOrientationPatient=[0]*6), "1-00….dcm: ImageOrientationPatient [0.0, 0.0, 0.0, 0.0, 0.0, 0.0] is not two unit vectors at a right angle")
-dcm.refused("a file cut within its pixels", lambda d: cut(f"dicom/{files(d)[2].name}", .7)(d), "1-003.dcm: …")
+dcm.refused("a file cut within its pixels", lambda d: cut(f"dicom/{files(d)[2].name}", .7)(d), "1-003.dcm: pixels cannot be read; cut short, or an unknown compression? (…)")
 dcm.refused("a file cut within its header", lambda d: cut(f"dicom/{files(d)[2].name}", .25)(d), "1-003.dcm: broken DICOM file (…)")
 dcm.refused("a .dcm that is no DICOM file", write("dicom/1-003.dcm", "x"*999), "1-003.dcm: broken DICOM file (it does not begin as one)")
 dcm.handled("other files beside them", both(write("dicom/readme.txt", "x"), write("dicom/.hidden", "x")), same, "passed over")
-dcm.handled("file names that say nothing of the order", lambda d: [p.rename(p.with_name(f"{k}.dcm")) for k, p in zip((5, 2, 9, 1, 7, 3), files(d))] and None, same, "ordered by position")
-dcm.handled("big endian", lambda d: [(ds := pydicom.dcmread(p), setattr(ds, "PixelData", np.frombuffer(ds.PixelData, "<i2").astype(">i2").tobytes()), setattr(ds.file_meta, "TransferSyntaxUID", pydicom.uid.ExplicitVRBigEndian),
-            pydicom.dcmwrite(p, _plain(ds), implicit_vr=False, little_endian=False, enforce_file_format=True)) for p in files(d)] and None, same, "the same voxels")
-def _plain(ds):
-    "A data set that does not know how it was read, to be written otherwise."
-    out = pydicom.Dataset(); out.update(ds); out.file_meta = ds.file_meta
-    return out
-dcm.refused("the folder above the series", lambda d: (d/"dicom").rename(d/"series") and (d/"dicom").mkdir() or (d/"series").rename(d/"dicom"/"series"), "dicom: no DICOM images or DeepLesion PNGs in this folder; there are some in …series: give that folder")
+dcm.handled("file names that say nothing of the order", renamed, same, "ordered by position")
+dcm.handled("big endian", big_endian, same, "the same voxels")
+dcm.refused("the folder above the series", nested, "dicom: no DICOM images or DeepLesion PNGs in this folder; there are some in …series: give that folder")
 dcm.refused("an empty folder", lambda d: (shutil.rmtree(d/"dicom"), (d/"dicom").mkdir()), "dicom: no DICOM images or DeepLesion PNGs in this folder")
 dcm.reading("`read_volume`", lambda d: read_volume(d/"dicom", series="1.2.3")).refused("a series that is not there", lambda d: None, "dicom: no series '1.2.3'; there are: … (6 slices, CT)")
 
@@ -409,7 +425,7 @@ lit.refused("a mask that is flipped", remade(lambda im: im.SetDirection((-1, 0, 
 lit.refused("an unknown label", labelled(lambda a: np.where(a == 2, 3, a)), "segmentation-0.nii: holds values [0, 1, 3]; expected 0, 1 (liver) and 2 (tumour) only")
 lit.refused("negative labels", labelled(lambda a: -a), "segmentation-0.nii: holds values [-2, -1, 0]; expected 0, 1 (liver) and 2 (tumour) only")
 lit.refused("labels that are fractions", labelled(lambda a: a.astype(np.float32)*.5), "segmentation-0.nii: holds values …; expected 0, 1 (liver) and 2 (tumour) only")
-lit.refused("NaN among the labels", labelled(lambda a: np.where(a == 2, np.nan, a).astype(np.float32)), "segmentation-0.nii: …")
+lit.refused("NaN among the labels", labelled(lambda a: np.where(a == 2, np.nan, a).astype(np.float32)), "segmentation-0.nii: 18 voxels are NaN or infinite; expected Hounsfield units")
 lit.refused("a scan without a mask", drop(SEG), "volume-0.nii: there is no segmentation-0.nii or .nii.gz to go with it")
 lit.refused("a mask without a scan", lambda d: shutil.copy(d/SEG, d/"segmentation-1.nii"), "segmentation-1.nii: there is no volume-1.nii or .nii.gz to go with it")
 lit.refused("a case twice", lambda d: ((d/"more").mkdir(), shutil.copy(d/SEG, d/"more"/SEG)), "segmentation-0.nii: the case is there twice, also as …")
@@ -429,8 +445,7 @@ nih.refused("a cut mask", cut(MASK), "ABD_LYMPH_001_mask.nii.gz: broken or cut s
 nih.refused("a case without a mask", lambda d: shutil.rmtree(d/"MED_ABD_LYMPH_MASKS"), "ABD_LYMPH_001: no mask; expected …ABD_LYMPH_001_mask.nii.gz")
 nih.refused("two series in a case", lambda d: write_dicom(Volume(tiny.body(3, 24), (.8, .8, 2.)), d/"ABD_LYMPH_001"/"study"/"other", "NOBODY", "CHEST"), "ABD_LYMPH_001: expected one CT series below it, found 2; …")
 nih.handled("a scan without nodes", lambda d: write_volume(Volume(np.zeros((8, 24, 24), np.int16), (.8, .8, 2.), (-9., -9., 50.)), d/MASK, np.uint8), that(lambda got: (len(got[1]), set(got[2].kind)) == (0, {"negative"})), "kept; all its slices are negative")
-nih.reading("`meld check`", meld("check", "nih_ln", "{d}")).handled("a mask with another origin", lambda d: write_volume(Volume(tiny_nodes(), (.8, .8, 2.)), d/MASK, np.uint8), has("warning: …ABD_LYMPH_001_mask.nii.gz: origin (0.0, 0.0, 0.0) mm, its CT's …; used by order of voxels"), "used by order of voxels, as the released masks need; `meld check` warns")
-def tiny_nodes(): a = np.zeros((8, 24, 24), np.int16); a[3:5,10:13,10:14] = 1; return a
+nih.reading("`meld check`", meld("check", "nih_ln", "{d}")).handled("a mask with another origin", lambda d: write_volume(Volume(tiny.nodes(), (.8, .8, 2.)), d/MASK, np.uint8), has("warning: …ABD_LYMPH_001_mask.nii.gz: origin (0.0, 0.0, 0.0) mm, its CT's …; used by order of voxels"), "used by order of voxels, as the released masks need; `meld check` warns")
 
 js = Kind("JSON labels and ontology", "labels", "`read_labels`", lambda d: read_labels(d/"labels.json"))
 J = "labels.json"
@@ -443,7 +458,7 @@ def key(**values):
         (d/J).write_text(json.dumps(t))
     return _key
 js.refused("the file is missing", drop(J), "labels.json: no such file")
-js.refused("a folder in its place", lambda d: ((d/J).unlink(), (d/J).mkdir()), "labels.json: …")
+js.refused("a folder in its place", lambda d: ((d/J).unlink(), (d/J).mkdir()), "labels.json: not a JSON file (…Is a directory…)")
 js.refused("cut short", cut(J), "labels.json: not a JSON file (…)")
 js.refused("not text", write(J, b"\xff\xfe\x00\x80"), "labels.json: not a JSON file (…)")
 js.refused("brackets a hundred thousand deep", write(J, "["*100_000), "labels.json: not a JSON file (…)")
@@ -488,10 +503,10 @@ pk.refused("NaN in a box", row2([8, float("nan"), 18, 20, 2, 2]), f"{P2}: {tiny.
 pk.refused("a box of five numbers", row2([8, 9, 18, 20, 2]), f"{P2}: {tiny.NAME}.annot: slice 2: found …, expected boxes of 6 numbers")
 pk.refused("text in place of a box", pickled(P2, lambda t: {f"{tiny.NAME}.annot": {2: "box"}}), f"{P2}: {tiny.NAME}.annot: slice 2: found 'box', expected boxes of 6 numbers")
 pk.refused("a box that says another slice than its key", row2([8, 9, 18, 20, 3, 3]), f"{P2}: {tiny.NAME}.annot: boxes of slice 2 say slice 3")
-pk.refused("a slice of the name 'two'", row2([8, 9, 18, 20, 2, 2], z="two"), f"{P2}: {tiny.NAME}.annot: …'two'…")
-pk.refused("a slice of NaN", row2([8, 9, 18, 20, 2, 2], z=float("nan")), f"{P2}: {tiny.NAME}.annot: …nan…")
+pk.refused("a slice of the name 'two'", row2([8, 9, 18, 20, 2, 2], z="two"), f"{P2}: {tiny.NAME}.annot: boxes of slice 'two' say slice 2")
+pk.refused("a slice of NaN", row2([8, 9, 18, 20, 2, 2], z=float("nan")), f"{P2}: {tiny.NAME}.annot: boxes of slice nan say slice 2")
 pk.refused("a box outside of its sub-volume", row2([8, 9, 18, 20, 7, 7], z=7), f"{P2}: deeplesion/{tiny.NAME}: box …/0 is on slices 7 to 7, expected 0 to 4 (counted within the sub-volume)")
-pk.refused("3D boxes", lambda d: shutil.copy(d/P3, d/P2), f"{P2}: …")
+pk.refused("3D boxes", lambda d: shutil.copy(d/P3, d/P2), f"{P2}: 'val' is not the name of a sub-volume, e.g. 000001_01_01_103-115")
 pk.refused("a call of os.system", write(P2, b"cos\nsystem\n(S'true'\ntR."), f"{P2}: refused as a pickle of boxes: it asks for os.system, which is not among the names that box files need")
 pk.refused("objects in an array", pickled(P2, lambda t: {f"{tiny.NAME}.annot": {2: np.array([None, "x"], object)}}), f"{P2}: refused as a pickle of boxes: it holds an array of type 'O8', expected numbers")
 pk.handled("sub-volumes without lesions", lambda d: None, that(lambda got: len(got[0]) == 2 and set(got[1].volume_id) == {f"deeplesion/{tiny.NAME}"}), "kept: their false positives count")
@@ -566,10 +581,6 @@ par.reading("`suspicious`", nrm(proposals=mining()["proposals"].assign(x2=-1.)))
 par.reading("`match_missing`", lambda d: match_missing(**{k: v[:0] if k.startswith("proposal") else v for k, v in mining().items()})).handled("no proposals", nothing, that(lambda got: len(got) == 0 and "matched_lesion_id" in got), "an empty table")
 par.reading("`stack`", lambda d: stack(pd.DataFrame([["v", 1.5, 0, 0, 1, 1, .5]], columns=["volume_id","z",*BOX,"score"]))).refused("a box between two slices", nothing, "detections2d, row 0: z is 1.5, expected the whole number of a slice")
 par.reading("`stack`", lambda d: stack(pd.DataFrame([], columns=["volume_id","z",*BOX,"score"]), iou=1)).refused("an IoU that no two boxes reach", nothing, "iou is 1, expected at least 0 and less than 1")
-def planned(**set):
-    from meld_nb.study import plan
-    return lambda d: plan(d/"own.yaml", set={k.replace("__", "."): v for k, v in set.items()})["parameters"]
-run = par.reading("`meld run --set`", meld("run", "--profile", "{d}/own.yaml", "--dry-run", "--run", "{d}/run", "--set"))
 def setting(text): return par.reading("`meld run --set`", meld("run", "--profile", "{d}/own.yaml", "--dry-run", "--run", "{d}/run", "--set", text))
 setting("40_mam.theta=0.2").refused("an unknown parameter", nothing, "40_mam.theta: unknown parameter; 40_mam has: run, seed, mam_theta, …")
 setting("41_mum.theta=0.2").refused("an unknown chapter", nothing, "41_mum: no such chapter; there are: 10_data, …")
@@ -581,12 +592,12 @@ setting("40_mam.run=elsewhere").refused("a parameter of the whole run", nothing,
 setting("mam_theta=0.2").refused("a parameter without its chapter", nothing, "'mam_theta': expected chapter.name")
 setting("mam_theta").refused("a setting without a value", nothing, "'mam_theta': expected chapter.name=value")
 setting("study.shards=0").refused("no shard", nothing, "study.shards: expected 1 or more, found 0")
-setting("study.arms=[meld, mum]").refused("an arm that does not exist", nothing, "…'mum'…")
+setting("study.arms=[meld, mum]").refused("an arm that does not exist", nothing, "no arm 'mum'; there are baseline, meld, …")
 setting("study.annotated=[1.5]").refused("a share above 1", nothing, "study.annotated: a share lies in (0, 1], found 1.5")
-setting("study.world=[1, 2]").refused("a list in place of a world", nothing, "…world…[1, 2]")
+setting("study.world=[1, 2]").refused("a list in place of a world", nothing, "a world is the name of a profile or world parameters by name, got [1, 2]")
 setting("study.world=moon").refused("a world that does not exist", nothing, "no world profile is called 'moon'; there are: smoke, demo, study")
 setting("study.world={annotated: 2}").refused("a share of the world above 1", nothing, "world parameter annotated: a share must lie in [0, 1], got 2")
-setting("study.world={noise: .nan}").refused("NaN in the world", nothing, "world parameter noise: …")
+setting("study.world={noise: .nan}").refused("NaN in the world", nothing, "world parameter noise: expected a number, got nan")
 setting("study.seed=1.5").refused("a seed that is no whole number", nothing, "study.seed: expected int like 0, found 1.5")
 setting("study.sede=1").refused("an unknown setting of the study", nothing, "study.sede: unknown; there are: chapters, seed, …")
 yaml = par.reading("`meld run`", meld("run", "--profile", "{d}/own.yaml", "--dry-run", "--run", "{d}/run"))
@@ -595,7 +606,7 @@ yaml.refused("a profile with a Python tag", write("own.yaml", "study: !!python/o
 yaml.refused("a profile that is not text", write("own.yaml", b"study: \xff\xfe\x00"), "own.yaml: not YAML (…)")
 yaml.refused("a profile with brackets ten thousand deep", write("own.yaml", "study: " + "["*10_000), "own.yaml: not YAML (…)")
 yaml.refused("a profile that is a list", write("own.yaml", "[1, 2]"), "own.yaml: expected `chapter:` with `name: value` lines below")
-yaml.refused("a profile with a parameter twice", edit("own.yaml", lambda b: b + b"40_mam:\n  mam_theta: 0.1\n  mam_theta: 0.2\n"), "own.yaml: not YAML (…mam_theta…twice…)")
+yaml.refused("a profile with a parameter twice", edit("own.yaml", lambda b: b + b"40_mam:\n  mam_theta: 0.1\n  mam_theta: 0.2\n"), "own.yaml: not YAML ('mam_theta' is given twice)")
 yaml.refused("a profile without a seed", sub("own.yaml", "seed: 1000", "shards: 1"), "profile …own.yaml is run once for each seed: say which (--seed)")
 par.reading("`meld run`", meld("run", "--profile", "none")).refused("a profile that does not exist", nothing, "'none' is no profile; there are: demo, paper, …")
 par.reading("`meld check`", meld("check", "deeplessien", "{d}")).refused("a data set that does not exist", nothing, "no data set is called 'deeplessien'; there are: deeplesion, luna16, lits, nih_ln")
@@ -625,15 +636,15 @@ ck.refused("a tensor is missing", saved(lambda t: t.pop(first)), f"{MODEL}: does
 ck.refused("a tensor too many", saved(lambda t: t.update(extra=t[first].clone())), f"{MODEL}: does not fit the model: extra is not part of the model")
 ck.refused("a tensor of another shape", saved(lambda t: t.update({first: t[first][:1].clone()})), f"{MODEL}: does not fit the model: {first} is …, expected …")
 ck.refused("a tensor of another type", saved(lambda t: t.update({first: t[first].long()})), f"{MODEL}: does not fit the model: {first} is …int64, expected …float32")
-ck.refused("weights that are NaN", saved(lambda t: t[first].fill_(float("nan"))), f"{MODEL}: …{first}…")
+ck.refused("weights that are NaN", saved(lambda t: t[first].fill_(float("nan"))), f"{MODEL}: does not fit the model: {first} has values that are not finite")
 ck.refused("the weights of another kind of model", saved(head=lambda h: h.update(model="LesaNet")), f"{MODEL}: holds 'LesaNet', expected a model saved by this project (MELD, …)")
 ck.refused("no description of the model", saved(head=lambda h: h.clear()), f"{MODEL}: holds 'no model', expected a model saved by this project (MELD, …)")
-ck.refused("no configuration", saved(head=lambda h: h.pop("config")), f"{MODEL}: …config…")
-ck.refused("a setting that the model does not have", saved(head=lambda h: h["config"].update(layers=3)), f"{MODEL}: …layers…")
+ck.refused("no configuration", saved(head=lambda h: h.pop("config")), f"{MODEL}: its metadata has no 'config'; not written by this project")
+ck.refused("a setting that the model does not have", saved(head=lambda h: h["config"].update(layers=3)), f"{MODEL}: no model can be made of its settings (… unexpected keyword argument 'layers')")
 ck.refused("a setting out of its range", saved(head=lambda h: h["config"].update(box_nms_thresh=2)), f"{MODEL}: …box_nms_thresh is 2, expected a number in [0,1]")
 ck.refused("a setting that is a word", saved(head=lambda h: h["config"].update(head_width="wide")), f"{MODEL}: …head_width is 'wide', expected a whole number in [1,inf)")
-ck.refused("a layer of a billion units", saved(head=lambda h: h["config"].update(head_width=10**9)), f"{MODEL}: …")
-ck.refused("no note of the data that it was trained on", saved(head=lambda h: h.pop("meta")), f"{MODEL}: …meta…")
+ck.refused("a layer of a billion units", saved(head=lambda h: h["config"].update(head_width=10**9)), f"{MODEL}: does not fit the model: heads.box.weight is [8, 8] of float32, expected [8, 1000000000] of float32; …")
+ck.refused("no note of the data that it was trained on", saved(head=lambda h: h.pop("meta")), f"{MODEL}: its metadata has no 'meta'; not written by this project")
 def detect(*more): return ck.reading("`meld detect`", meld("detect", "{d}/ct.nii", "--checkpoint", f"{{d}}/{MODEL}", "--out", "{d}/out", "--overlays", "0", "--device", "cpu", *more))
 detect("--experts", "kits").refused("an expert that the model does not have", nothing, "--experts: …model.safetensors has no expert 'kits'; it has: deeplesion, lits")
 detect("--score", "2").refused("a score above 1", nothing, "Invalid value for '--score': 2.0 is not in the range 0<=x<=1")

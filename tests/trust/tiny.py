@@ -53,11 +53,16 @@ def lits(root):
     for name, a in (("volume", body(8, 24)), ("segmentation", labels)): write_volume(Volume(a, (PX, PX, MM), (3., 4., 5.)), root/f"{name}-0.nii")
 
 
+def nodes():
+    "A lymph node on two slices."
+    a = np.zeros((8, 24, 24), np.int16); a[3:5,10:13,10:14] = 1
+    return a
+
+
 def nih_ln(root):
     vol = Volume(body(8, 24), (PX, PX, MM), (-9., -9., 50.))
-    nodes = np.zeros((8, 24, 24), np.int16); nodes[3:5,10:13,10:14] = 1
     write_dicom(vol, root/"ABD_LYMPH_001"/"study"/"series", "NOBODY")
-    write_volume(Volume(nodes, vol.spacing, vol.origin), root/"MED_ABD_LYMPH_MASKS"/"ABD_LYMPH_001"/"ABD_LYMPH_001_mask.nii.gz", np.uint8)
+    write_volume(Volume(nodes(), vol.spacing, vol.origin), root/"MED_ABD_LYMPH_MASKS"/"ABD_LYMPH_001"/"ABD_LYMPH_001_mask.nii.gz", np.uint8)
 
 
 def scan(root):
@@ -103,7 +108,6 @@ def froc(root):
 
 def checkpoint(root):
     import torch
-    from meld_nb.lesanet import LesaNet, save_lesanet
     from meld_nb.meld import MELD, meld_config, save_model
     torch.manual_seed(0)
     small = dict(trunk=dict(growth_rate=4, block_config=[1, 1, 1], num_init_features=4, width=8), datasets=["deeplesion", "lits"], organs=["lung", "liver"],
