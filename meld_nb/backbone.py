@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRUNKS', 'Trunk', 'decode_plain', 'best_device', 'save_tensors', 'write_tensors', 'read_tensors', 'read_weights',
-           'fill', 'imagenet_file', 'load_trunk', 'nine', 'volume_features']
+           'fill', 'rebuild', 'imagenet_file', 'load_trunk', 'nine', 'volume_features']
 
 # %% ../nbs/lib/21_backbone.ipynb #aee57d7f
 import json, re
@@ -37,6 +37,7 @@ class Trunk(nn.Module):
     ):
         super().__init__()
         if len(block_config) != 3: raise InputError(f"block_config: the trunk has three dense blocks, got {tuple(block_config)}")
+        if not sum(block_config) <= 1000: raise InputError(f"block_config: at most 1000 layers are built, got {tuple(block_config)}")
         if stride not in (2, 4): raise InputError(f"stride must be 4 or 2 (no pooling in the stem), got {stride}")
         self.width, self.stride = width, stride
         self.features = DenseNet(growth_rate, tuple(block_config), num_init_features, bn_size, num_classes=1).features
@@ -136,11 +137,13 @@ def read_tensors(
     "Read what `save_tensors` wrote. InputError if the file is missing or is no such file."
     try:
         with safe_open(path, "pt") as f:
-            tensors = {k: f.get_tensor(k) for k in f.keys()}
-            return tensors, json.loads((f.metadata() or {}).get("meta", "{}"))
+            head = json.loads((f.metadata() or {}).get("meta", "{}"))
+            if not isinstance(head, dict): raise InputError(f"{path}: its metadata is not a JSON object; not written by this project")
+            return {k: f.get_tensor(k) for k in f.keys()}, head
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
     except OSError as e: raise InputError(f"{path}: cannot be read ({e.strerror or e})") from None
-    except json.JSONDecodeError: raise InputError(f"{path}: its metadata is not JSON; not written by this project") from None
+    except InputError: raise
+    except (ValueError, RecursionError): raise InputError(f"{path}: its metadata is not JSON; not written by this project") from None
     except Exception as e:
         if type(e).__name__ != "SafetensorError": raise
         raise InputError(f"{path}: not a safetensors file ({e})") from None
@@ -163,11 +166,36 @@ def fill(
     where="the weights", # file, for the message
 ):
     "Load `tensors` into `module`. InputError that names the first tensors which are missing, left over or of another shape."
+    _check_fit(module, tensors, where)
+    module.load_state_dict(tensors)
+
+def _check_fit(module, tensors, where):
     own = module.state_dict()
     wrong = [f"{k} is missing" for k in own if k not in tensors] + [f"{k} is not part of the model" for k in tensors if k not in own]
-    wrong += [f"{k} is {list(v.shape)}, expected {list(own[k].shape)}" for k, v in tensors.items() if k in own and v.shape != own[k].shape]
+    told = lambda t: f"{list(t.shape)} of {str(t.dtype).removeprefix('torch.')}"
+    wrong += [f"{k} is {told(v)}, expected {told(own[k])}" for k, v in tensors.items() if k in own and (v.shape, v.dtype) != (own[k].shape, own[k].dtype)]
+    wrong += [f"{k} has values that are not finite" for k, v in tensors.items() if k in own and not v.isfinite().all()]
     if wrong: raise InputError(f"{where}: does not fit the model: " + "; ".join(wrong[:3]) + (f"; and {len(wrong)-3} more" if len(wrong) > 3 else ""))
+
+def rebuild(
+    make,         # class of the module
+    tensors:dict, # name -> tensor
+    head:dict,    # with `config`, the arguments of `make`, and `meta`; both as of `read_tensors`
+    where,        # file, for the message
+): # the module, with `meta` as an attribute
+    "A module from its file. It is built without memory first, so that a lie about its size costs none. InputError if anything does not fit."
+    for part in ("config", "meta"):
+        if not isinstance(head.get(part), dict): raise InputError(f"{where}: its metadata has no {part!r}; not written by this project")
+    for name, value in head["config"].items():
+        if isinstance(value, (list, dict)) and len(value) > 1000: raise InputError(f"{where}: no model can be made of its settings ({name} has {len(value)} entries, expected at most 1000)")
+    try:
+        with torch.device("meta"): like = make(**head["config"])
+    except Exception as e: raise InputError(f"{where}: no model can be made of its settings ({e})") from None   # they may be anything
+    _check_fit(like, tensors, where)
+    module = make(**head["config"])
     module.load_state_dict(tensors)
+    module.meta = head["meta"]
+    return module
 
 # %% ../nbs/lib/21_backbone.ipynb #c873330d
 def imagenet_file() -> Path: # where torchvision keeps DenseNet-121

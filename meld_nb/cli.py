@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from .core import InputError, repo_root
+from .core import InputError, read_yaml, repo_root
 
 # %% ../nbs/lib/62_cli.ipynb #109b5615
 @click.group(context_settings=dict(help_option_names=["-h", "--help"], max_content_width=110))
@@ -193,9 +193,7 @@ def phantom(out, profile, seed, workers):
 def _options(profile):
     "A profile's name as it is; a YAML file as the dict in it."
     if not str(profile).endswith((".yaml", ".yml")): return profile
-    import yaml
-    try: got = yaml.safe_load(Path(profile).read_text(encoding="utf-8"))
-    except (FileNotFoundError, yaml.YAMLError) as e: raise InputError(f"{profile}: {'no such file' if isinstance(e, OSError) else e}") from None
+    got = read_yaml(profile)
     if not isinstance(got, dict): raise InputError(f"{profile}: expected `name: value` lines")
     return got
 

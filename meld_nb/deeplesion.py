@@ -8,7 +8,7 @@ __all__ = ['DL_COLUMNS', 'COARSE_TYPES', 'BOX_PAD_PX', 'USUAL_INTERVAL_MM', 'MOS
            'safe_unpickle', 'read_manual_1k', 'read_lesion_harvester', 'read_revised_1071', 'marked', 'marked_share']
 
 # %% ../nbs/lib/11_deeplesion.ipynb #96b8e3cf
-import os, pickle, re
+import io, os, pickle, re
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ USUAL_INTERVAL_MM = 5. # the commonest slice interval
 MOST_SLICES = 10_000   # more in a sub-volume are taken for a mistake
 
 # %% ../nbs/lib/11_deeplesion.ipynb #c7cbfe51
-_FILE_NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)\.png")
+_FILE_NAME = re.compile(r"([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})\.png")
 
 def _names(t):
     "Patient, study, series (text) and slice number of each row's File_name."
@@ -196,8 +196,18 @@ def check_deeplesion(
 # %% ../nbs/lib/11_deeplesion.ipynb #aa092b50
 _NUMERIC = {f"{k}{n}" for k, sizes in (("f","248"), ("i","1248"), ("u","1248"), ("b","1")) for n in sizes}
 
-class _SafeUnpickler(pickle.Unpickler):
+class _SafeUnpickler(pickle._Unpickler):   # the one in Python: a few bytes make the one in C take gigabytes
     "Unpickles dicts, lists, tuples, strings, numbers and numeric NumPy arrays, and nothing else."
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def load_build(self):   # gives an array or its type their state; a type's flags could tell NumPy that numbers are pointers
+        inst, state = self.stack[-2:]
+        plain = isinstance(inst, np.dtype) and isinstance(state, tuple) and state[:1] in ((3,), (4,)) and state[1] in ("<", ">", "|", "=") and tuple(state[2:8]) == (None, None, None, -1, -1, 0)
+        data = isinstance(inst, np.ndarray) and isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], np.dtype) and isinstance(state[4], (bytes, str))
+        if not plain and not data: raise pickle.UnpicklingError(f"it gives a {type(inst).__name__} an unusual state")
+        super().load_build()
+    dispatch[pickle.BUILD[0]] = load_build
+
     def find_class(self, module, name):
         module = module.replace("numpy._core", "numpy.core")
         allowed = {("numpy.core.multiarray", "_reconstruct"): self._array, ("numpy.core.multiarray", "scalar"): self._scalar,
@@ -227,19 +237,19 @@ def safe_unpickle(
 ):
     "Read a pickle of boxes through an allow-list. InputError if it is damaged or asks for anything else."
     try:
-        with open(path, "rb") as f: return _SafeUnpickler(f, encoding="latin1").load()
+        return _SafeUnpickler(io.BytesIO(Path(path).read_bytes()), encoding="latin1").load()
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
-    except Exception as e: raise InputError(f"{path}: refused as a pickle of boxes: {e or type(e).__name__}") from None
+    except Exception as e: raise InputError(f"{path}: refused as a pickle of boxes: {str(e) or type(e).__name__}") from None
 
 # %% ../nbs/lib/11_deeplesion.ipynb #cf9aef89
-_SUB_VOLUME = re.compile(r"((\d+)_(\d+)_(\d+))_(\d+)-(\d+)(?:\.annot)?")
+_SUB_VOLUME = re.compile(r"(([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9}))_([0-9]{1,9})-([0-9]{1,9})(?:\.annot)?")
 
 def _test_volumes(names, split, path, dl_info):
     "Volumes table of sub-volumes known by name only; names end in '.annot' in some files."
     if not names: raise InputError(f"{path}: holds no sub-volume")
     m = [_SUB_VOLUME.fullmatch(n) if isinstance(n, str) else None for n in names]
     for n, x in zip(names, m):
-        if x is None or int(x[6]) < int(x[5]): raise InputError(f"{path}: {n!r} is not the name of a sub-volume, e.g. 000001_01_01_103-115")
+        if x is None or not 0 <= int(x[6]) - int(x[5]) < MOST_SLICES: raise InputError(f"{path}: {n!r} is not the name of a sub-volume, e.g. 000001_01_01_103-115")
     v = pd.DataFrame([x.groups() for x in m], columns=["folder","patient","study","series","first_slice","last"], dtype=object)
     first, n = v.first_slice.astype(int), v["last"].astype(int) - v.first_slice.astype(int) + 1
     images = "Images_png" if dl_info is None else Path(dl_info).parent/"Images_png"
@@ -260,7 +270,7 @@ def _test_volumes(names, split, path, dl_info):
 # %% ../nbs/lib/11_deeplesion.ipynb #01045e2f
 def _boxes6(rows, where, order):
     "[n,6] finite numbers; `order` says which columns are x1, y1, z1, x2, y2, z2. InputError if not."
-    try: b = np.asarray(rows, dtype=float).reshape(-1, 6) if len(rows) else np.zeros((0, 6))
+    try: b = np.array([[float(v) for v in r] for r in rows]).reshape(-1, 6)
     except (TypeError, ValueError): raise InputError(f"{where}: found {rows!r}, expected boxes of 6 numbers") from None
     b = b[:, order]
     bad = ~np.isfinite(b).all(1) | (b[:,3:] < b[:,:3]).any(1)

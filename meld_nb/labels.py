@@ -7,6 +7,7 @@ __all__ = ['FIG8_ORGANS', 'read_label_terms', 'read_labels', 'read_ontology', 'r
            'organ_shares']
 
 # %% ../nbs/lib/16_labels.ipynb #6306d40c
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def read_labels(
     terms, parts = _terms(data, path), []
     for split in _SPLITS:
         lesions = data.get(f"{split}_lesion_idxs")
-        if not isinstance(lesions, list) or not all(_is_int(x) and x >= 0 for x in lesions): raise InputError(f"{path}: '{split}_lesion_idxs' is missing or not a list of row numbers")
+        if not isinstance(lesions, list) or not all(_is_int(x) and 0 <= x < 2**31 for x in lesions): raise InputError(f"{path}: '{split}_lesion_idxs' is missing or not a list of row numbers")
         relevant, uncertain = (_label_lists(data, f"{split}_{k}_labels", len(lesions), terms, path) for k in ("relevant", "uncertain"))
         has = f"{split}_irrelevant_labels" in data   # only training has
         irrelevant = _label_lists(data, f"{split}_irrelevant_labels", len(lesions), terms, path) if has or split == "train" else [()]*len(lesions)
@@ -89,11 +90,13 @@ def _named(m, terms): return [tuple(terms[j] for j in np.flatnonzero(r)) for r i
 
 # %% ../nbs/lib/16_labels.ipynb #af70b132
 _CLASSES = ("bodypart", "type", "attribute")
+_MOST_BYTES = 100_000_000   # of an unpacked Excel file
 
 def _read_sheet(path):
     "A CSV or Excel file as text."
     path = Path(path)
     if not path.is_file(): raise InputError(f"{path}: no such file")
+    if zipfile.is_zipfile(path) and (size := sum(f.file_size for f in zipfile.ZipFile(path).infolist())) > _MOST_BYTES: raise InputError(f"{path}: unpacks to {size:,} bytes, expected at most {_MOST_BYTES:,}")
     try: t = pd.read_excel(path, dtype=str, keep_default_na=False) if path.suffix.lower() == ".xlsx" else pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except Exception as e: raise InputError(f"{path}: cannot be read as CSV or Excel ({str(e).splitlines()[0] if str(e) else type(e).__name__})") from None
     return t.fillna("")

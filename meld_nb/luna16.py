@@ -24,7 +24,7 @@ def read_nodules(
 ) -> pd.DataFrame: # `NODULE_COLUMNS`, and row: its number in the file, from 0
     "Read LUNA16's findings; world mm, LPS. InputError names column or row."
     t = TextTable(path, NODULE_COLUMNS)
-    t.refuse(t.raw.seriesuid == "", "seriesuid", "a series UID")
+    t.refuse(~t.raw.seriesuid.str.fullmatch(r"\w[\w.-]*").astype(bool), "seriesuid", "a series UID")
     mm = {c: t.numbers(c, what="a number of mm")[:,0] for c in NODULE_COLUMNS[1:]}
     t.refuse(~((mm["diameter_mm"] > 0) | (excluded & (mm["diameter_mm"] == -1))), "diameter_mm", "a positive diameter in mm" + (" or -1" if excluded else ""))
     return pd.DataFrame(dict(seriesuid=t.raw.seriesuid, **mm, row=t.row))

@@ -139,6 +139,7 @@ def world_options(
     profile:str|dict, # a name, or overrides of the defaults; the key "profile" names the one to start from
 ) -> dict:
     "All parameters of a world. InputError for an unknown profile, parameter or an impossible value."
+    if not isinstance(profile, (str, dict)): raise InputError(f"a world is the name of a profile or world parameters by name, got {profile!r}")
     given = {"profile": profile} if isinstance(profile, str) else dict(profile)
     name = given.pop("profile", "smoke")
     if name not in PROFILES: raise InputError(f"no world profile is called {name!r}; there are: {', '.join(PROFILES)}")
@@ -146,7 +147,7 @@ def world_options(
     if unknown: raise InputError(f"world parameter {unknown[0]!r} is unknown; there are: {', '.join(DEFAULTS)}")
     opt = DEFAULTS | PROFILES[name] | given
     for k, v in opt.items():
-        if isinstance(v, bool) or not isinstance(v, (int, float)): raise InputError(f"world parameter {k}: expected a number, got {v!r}")
+        if isinstance(v, bool) or not isinstance(v, (int, float)) or not -1e9 < v < 1e9: raise InputError(f"world parameter {k}: expected a number, got {v!r}")
         if k in ("annotated", "released", "noisy", "labelled", "test_uniform") and not 0 <= v <= 1: raise InputError(f"world parameter {k}: a share must lie in [0, 1], got {v}")
         if k in ("train", "val", "test", "single", "magnify") and (v < 1 or v != int(v)): raise InputError(f"world parameter {k}: expected a whole number of at least 1, got {v}")
         if k in ("lesions", "clustering", "median_mm") and v <= 0: raise InputError(f"world parameter {k}: must be positive, got {v}")

@@ -102,7 +102,7 @@ def check(
         col = getattr(e.schema, "name", None) if e.schema is not schema else None
         case = e.failure_cases.iloc[0] if isinstance(e.failure_cases, pd.DataFrame) and len(e.failure_cases) else None
         row = "?" if case is None or pd.isna(case.get("index")) else int(case["index"])
-        rule = getattr(e.check, "error", None) or getattr(e.check, "name", None) or str(e.check)
+        rule = getattr(e.check, "error", None) or getattr(e.check, "name", None) or str(e.check).replace("not_nullable", "a value")
         value = {k: _plain(df.loc[row, k]) for k in rule.split(" <= ")} if col is None and row != "?" else (None if case is None else case["failure_case"])
         raise InputError(f"{at}table {name}: " + (f"column {col!r}, " if col else "") + f"row {row}: found {_plain(value)!r}, expected {rule}") from None
     if name in _UNIQUE and (dup := df.duplicated(_UNIQUE[name])).any():

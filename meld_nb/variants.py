@@ -19,7 +19,7 @@ from torchvision.ops import ps_roi_pool
 from .core import DATASET_NAMES, InputError
 from .overlap import slice_pairs
 from .boxes import clip, to_centres, to_edges
-from .backbone import TRUNKS, Trunk, fill, load_trunk, nine
+from .backbone import TRUNKS, Trunk, fill, load_trunk, nine, read_weights
 from .rpn import RPN
 from .heads import Heads, cls_loss
 from .targets import is_role
@@ -342,7 +342,7 @@ def start_trunk(
     path = Path(torch.hub.get_dir())/"checkpoints"/VGG16_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1] if weights == "imagenet" else Path(weights)
     if path.suffix == ".safetensors": return dict(source="random weights: a DenseNet's do not fit VGG", loaded=0, fresh=list(trunk.state_dict()))
     if not path.is_file(): raise InputError(f"{path}: no such file; download {VGG16_Weights.IMAGENET1K_V1.url} to this place, or start without")
-    tensors = [v for k, v in torch.load(path, map_location="cpu", weights_only=True).items() if k.startswith("features.")]
+    tensors = [v for k, v in read_weights(path).items() if k.startswith("features.")]
     fill(trunk, dict(zip(trunk.state_dict(), tensors)), path)      # the same layers, numbered otherwise
     return dict(source=str(path), loaded=len(tensors), fresh=[])
 

@@ -1,0 +1,705 @@
+"""Input that is broken on purpose: every case is either handled right or refused in one line that names the file, the place in it, what was found and what was expected.
+
+    pytest tests/trust -q
+    python tests/trust/test_bad_input.py --write-docs      # docs/bad_input.md, from the cases below
+"""
+import contextlib, functools, gzip, io, json, pickle, re, shutil, struct, sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny
+from meld_nb.cli import main
+from meld_nb.core import InputError
+from meld_nb.datasets import load_volume, read_dataset
+from meld_nb.deeplesion import read_manual_1k, read_revised_1071
+from meld_nb.labels import organ_shares, read_labels, read_ontology
+from meld_nb.mam import match_missing
+from meld_nb.nrm import suspicious
+from meld_nb.stack import stack
+from meld_nb.tables import read_table
+from meld_nb.volume import Volume, read_volume, write_dicom, write_pngs, write_volume
+from meld_nb import froc as F
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT/"docs"/"bad_input.md"
+
+
+# ---- the table -------------------------------------------------------------------------------------------------
+
+class Case(NamedTuple):
+    "One way to break a tree of `tiny`."
+    kind: str     # of input
+    broken: str   # what is wrong with it
+    tree: str     # which of `tiny.MAKERS`
+    make: object  # folder -> None: breaks the copy that lies there
+    by: str       # what reads it, for the page
+    read: object  # folder -> result
+    says: str     # the refusal, … for any text; or, if `check` is given, what is done with it, for the page
+    check: object=None # (result, result of the whole tree) -> None, with asserts
+
+CASES = []
+
+class Kind:
+    "Cases of one kind: a tree, and who reads it unless a case says otherwise."
+    def __init__(self, kind, tree, by, read): self.kind, self.tree, self.by, self.read = kind, tree, by, read
+    def reading(self, by, read): return Kind(self.kind, self.tree, by, read)
+    def refused(self, broken, make, says): CASES.append(Case(self.kind, broken, self.tree, make, self.by, self.read, says))
+    def handled(self, broken, make, check, result): CASES.append(Case(self.kind, broken, self.tree, make, self.by, self.read, result, check))
+
+
+# ---- ways to break things, and to look ---------------------------------------------------------------------------
+
+def edit(name, change): return lambda d: (d/name).write_bytes(change((d/name).read_bytes()))
+
+def sub(name, old, new):
+    "Bytes of a file, replaced; they have to be there."
+    def _sub(data):
+        assert old.encode() in data, (name, old)
+        return data.replace(old.encode(), new.encode())
+    return edit(name, _sub)
+
+def cut(name, share=.6): return edit(name, lambda data: data[:int(len(data)*share)])
+def write(name, data): return lambda d: (d/name).write_bytes(data if isinstance(data, bytes) else data.encode())
+def drop(name): return lambda d: (d/name).unlink()
+def both(*makes):
+    def _both(d):
+        for m in makes: m(d)
+    return _both
+
+def table(name, change):
+    "A CSV as a table of text, changed and written back."
+    def _table(d): change(pd.read_csv(d/name, dtype=str, keep_default_na=False)).to_csv(d/name, index=False)
+    return _table
+
+def cell(name, row, **values):
+    def _set(t):
+        for c, v in values.items(): assert c in t; t.loc[row, c] = v
+        return t
+    return table(name, _set)
+
+def meld(*args):
+    "Run the command; {d} is the folder. Its output, or a Refusal with what it said."
+    def _meld(d):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err): code = main([str(a).replace("{d}", str(d)) for a in args])
+        assert "Traceback" not in err.getvalue(), err.getvalue()
+        if code: raise Refusal(err.getvalue() + "".join(l + "\n" for l in out.getvalue().splitlines() if l.startswith("error:")))
+        return out.getvalue() + err.getvalue()
+    return _meld
+
+class Refusal(Exception): "The command ended with an exit code that is not 0."
+
+def same(got, whole):
+    "The same tables, volumes or text as of the unbroken tree, but for where it lies."
+    if isinstance(got, pd.DataFrame): pd.testing.assert_frame_equal(got.drop(columns=["path","mask_path"], errors="ignore"), whole.drop(columns=["path","mask_path"], errors="ignore"))
+    elif isinstance(got, Volume):
+        assert np.array_equal(got.hu, whole.hu) and np.allclose(got.world.matrix, whole.world.matrix, atol=1e-4) and np.allclose(got.native.matrix, whole.native.matrix)
+    elif isinstance(got, tuple): assert len(got) == len(whole); [same(a, b) for a, b in zip(got, whole)]
+    else: assert got == whole
+
+def has(*texts):
+    "The command says this, and ends well."
+    def _has(got, whole):
+        for t in texts: assert re.search(_pattern(t), got), f"{t!r} is not in:\n{got}"
+    return _has
+
+def that(holds):
+    "A check of the result alone."
+    def _that(got, whole): assert holds(got), got
+    return _that
+
+def _pattern(says): return re.escape(says).replace("…", ".*")
+
+
+# ---- the cases -----------------------------------------------------------------------------------------------------
+
+read_dl = lambda d: read_dataset("deeplesion", d)
+dl = Kind("DL_info.csv", "deeplesion", "`read_dataset`", read_dl)
+INFO = "DL_info.csv"
+at = lambda row, column: f"{INFO}: row {row} (line {row+2}), column '{column}': found …, expected "
+dl.refused("the file is missing", drop(INFO), f"{INFO}: no such file")
+dl.refused("a column is missing", table(INFO, lambda t: t.drop(columns="Bounding_boxes")), f"{INFO}: column 'Bounding_boxes' is missing; found File_name, …")
+dl.handled("columns in another order", table(INFO, lambda t: t[sorted(t)]), same, "the same tables")
+dl.handled("extra columns", table(INFO, lambda t: t.assign(comment="x, y", x1="7")), same, "the same tables")
+dl.handled("a byte order mark", edit(INFO, lambda b: b"\xef\xbb\xbf" + b), same, "the same tables")
+dl.handled("line ends of Windows", edit(INFO, lambda b: b.replace(b"\n", b"\r\n")), same, "the same tables")
+dl.handled("blank lines", edit(INFO, lambda b: b.replace(b"\n", b"\n\n")), same, "the same tables")
+dl.reading("`meld check`", meld("check", "deeplesion", "{d}")).handled("a row twice", edit(INFO, lambda b: b + b.splitlines()[-1] + b"\n"),
+    has("warning: …DL_info.csv: 1 rows repeat another row's box, e.g. row 4"), "read as two marks; `meld check` warns")
+dl.refused("a column twice", edit(INFO, lambda b: b"\n".join(l + (b",Key_slice_index" if i == 0 else b",6" if l else b"") for i, l in enumerate(b.split(b"\n")))), f"{INFO}: column 'Key_slice_index' occurs 2 times in the header, expected once")
+dl.refused("x2 < x1", cell(INFO, 1, Bounding_boxes="26, 9, 10, 23"), at(1, "Bounding_boxes") + "x1, y1, x2, y2 with x1 < x2 and y1 < y2")
+dl.refused("NaN in a box", cell(INFO, 1, Bounding_boxes="10, nan, 26, 23"), at(1, "Bounding_boxes") + "4 numbers")
+dl.refused("a box of three numbers", cell(INFO, 2, Bounding_boxes="10, 9, 26"), at(2, "Bounding_boxes") + "4 numbers")
+dl.refused("an infinite diameter", cell(INFO, 0, Lesion_diameters_Pixel_="1e999, 4"), at(0, "Lesion_diameters_Pixel_") + "2 numbers")
+dl.refused("a box outside of the image", cell(INFO, 0, Bounding_boxes="20, 7, 60, 21"), at(0, "Bounding_boxes") + "a box inside the image, give or take the padding of 5 px")
+
+def interval(value): return cell(INFO, 2, Spacing_mm_px_=f"0.8, 0.8, {value}")
+def unknown_interval(got, whole):
+    v = got[0].set_index("patient_id")
+    assert v.interval_known.tolist() == [True, False, True] and v.spacing_z["deeplesion/000002"] == 5
+for value in (-2, 0, "nan"): dl.handled(f"a slice interval of {value}", interval(value), unknown_interval, "5 mm stand in, `interval_known` is False, nothing is resampled along z")
+dl.reading("`meld check`", meld("check", "deeplesion", "{d}")).handled("a slice interval of NaN, asked for what is doubtful", interval("nan"), has("warning: 1 sub-volumes have no slice interval in DL_info.csv, e.g. deeplesion/000002_01_01_001-003"), "a warning that counts and names them")
+dl.refused("a pixel spacing of 0", cell(INFO, 3, Spacing_mm_px_="0, 0.8, 2"), at(3, "Spacing_mm_px_") + "positive pixel spacings (mm) and a slice interval")
+dl.refused("a patient in two splits", cell(INFO, 1, Train_Val_Test="3"), f"{INFO}: row 1 (line 3): patient deeplesion/000001 is in split test, but row 0 has it in train; a patient may be in one split only")
+dl.refused("a split that does not exist", cell(INFO, 1, Train_Val_Test="4"), at(1, "Train_Val_Test") + "one of 1, 2, 3")
+dl.refused("a file name without _", cell(INFO, 3, File_name="000003010103.png"), at(3, "File_name") + "patient_study_series_slice.png, e.g. 000001_01_01_109.png")
+dl.refused("a slice number beyond all integers", cell(INFO, 3, File_name="000003_01_01_99999999999999999999.png"), at(3, "File_name") + "patient_study_series_slice.png, e.g. 000001_01_01_109.png")
+dl.refused("a patient number that is not the file name's", cell(INFO, 3, Patient_index="2"), at(3, "Patient_index") + "the patient of File_name")
+dl.refused("a key slice outside of the sub-volume", cell(INFO, 3, Slice_range="4, 5"), at(3, "Key_slice_index") + "a slice within Slice_range")
+dl.refused("a slice range turned round", cell(INFO, 3, Slice_range="5, 1"), at(3, "Slice_range") + "first and last slice of at most 10000")
+dl.refused("a sub-volume of a billion slices", cell(INFO, 3, Slice_range="1, 1000000000"), at(3, "Slice_range") + "first and last slice of at most 10000")
+dl.refused("marks of one sub-volume with different image sizes", cell(INFO, 1, Image_size="64, 64"), f"{INFO}: row 1 (line 3) and row 0 are of one sub-volume, deeplesion/000001_01_01_003-009, but differ in Image_size")
+dl.refused("marks of one sub-volume with different spacings", cell(INFO, 1, Spacing_mm_px_="0.9, 0.9, 2"), f"{INFO}: row 1 (line 3) and row 0 are of one sub-volume, deeplesion/000001_01_01_003-009, but differ in Spacing_mm_px_")
+dl.refused("a line that is cut short", edit(INFO, lambda b: b[:-20] + b"\n"), f"{INFO}: line 5 has 1… fields, expected 18 as in the header")
+dl.refused("fields separated by semicolons", table(INFO, lambda t: t.set_axis([";".join(t), *t.columns[1:]], axis=1)[[";".join(t)]]), f"{INFO}: column 'File_name' is missing; found …")
+dl.refused("an empty file", write(INFO, ""), f"{INFO}: column 'File_name' is missing; found nothing")
+dl.refused("a header and no rows", edit(INFO, lambda b: b.splitlines(True)[0]), f"{INFO}: has a header and no rows")
+dl.refused("zero bytes", edit(INFO, lambda b: b[:400] + b"\0"*40 + b[400:]), f"{INFO}: row 0 (line 2), column 'Spacing_mm_px_': found …, expected 3 numbers")
+dl.refused("text in UTF-16", edit(INFO, lambda b: b.decode().encode("utf-16")), f"{INFO}: not a CSV file (…)")
+dl.refused("a spreadsheet", write(INFO, b"PK\x03\x04\x14\x00\x08\x08\x08\x00\xe5\x9a\xf1"), f"{INFO}: not a CSV file (…)")
+dl.refused("a quote that is never closed", sub(INFO, '"7, 7, 23, 21"', '"7, 7, 23, 21'), f"{INFO}: row 0 (line 2), column 'Bounding_boxes': found '7, 7, 23, 21,6', expected 4 numbers")
+dl.refused("a folder in its place", lambda d: ((d/INFO).unlink(), (d/INFO).mkdir()), f"{INFO}: not a CSV file (…)")
+dl.refused("Images_png is missing", lambda d: shutil.rmtree(d/"Images_png"), "deeplesion: no folder Images_png; expected DL_info.csv and Images_png/<patient>_<study>_<series>/<slice>.png")
+check_dl = dl.reading("`meld check`", meld("check", "deeplesion", "{d}"))
+check_dl.refused("two sub-volumes that share slices", cell(INFO, 1, Slice_range="5, 9"), "error: deeplesion/000001_01_01_005-009 shares slices with deeplesion/000001_01_01_003-009: what is marked in one would count as unlabelled in the other")
+check_dl.refused("an Image_size that the PNGs do not have", cell(INFO, 3, Image_size="512, 512"), "error: …000003_01_01: 32 x 32 x 5 voxels, the table volumes says 512 x 512 x 5")
+check_dl.handled("a noisy row whose box is turned round", cell(INFO, 1, Possibly_noisy="1", Bounding_boxes="26, 9, 10, 23"), has("info: 1 of 4 rows are left out, marked Possibly_noisy", "warning: a row that is left out as Possibly_noisy, is broken or contradicts others: …row 1 (line 3)…"), "left out as all noisy rows are; counted, and the fault is told")
+check_dl.handled("diameters that are not those of the coordinates", cell(INFO, 0, Lesion_diameters_Pixel_="60, 4"), has("warning: …DL_info.csv: 1 rows say other lengths of their diameters than their coordinates, e.g. row 0"), "a warning that counts and names them")
+
+IMAGES, KEY = Path("Images_png")/"000003_01_01", Path("Images_png")/"000003_01_01"/"003.png"
+png = Kind("PNG slices", "deeplesion", "`meld check --voxels`", meld("check", "deeplesion", "{d}", "--voxels"))
+png16 = "003.png: expected a 16-bit grey PNG (HU + 32768), got PNG of mode "
+resave = lambda f: lambda d: f(Image.open(d/KEY)).save(d/KEY)
+as8 = lambda im: Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
+png.refused("8 bits", resave(as8), png16 + "L")
+png.refused("RGB", resave(lambda im: as8(im).convert("RGB")), png16 + "RGB")
+png.refused("grey with alpha", resave(lambda im: as8(im).convert("LA")), png16 + "LA")
+png.refused("a palette", resave(lambda im: as8(im).convert("P")), png16 + "P")
+png.refused("a JPEG with the name of a PNG", lambda d: as8(Image.open(d/KEY)).save(d/KEY, format="JPEG"), "003.png: expected a 16-bit grey PNG (HU + 32768), got JPEG of mode L")
+png.refused("cut short", cut(KEY), "003.png: broken PNG (…)")
+png.refused("an empty file", write(KEY, ""), "003.png: broken PNG (…)")
+png.refused("wrong bits within the pixels", edit(KEY, lambda b: b[:len(b)//2] + bytes([b[len(b)//2] ^ 255]) + b[len(b)//2+1:]), "003.png: broken PNG (…)")
+png.refused("another size than its neighbours", lambda d: write_pngs(tiny.body(1, 24), d/IMAGES, 3), "003.png: 24 x 24 pixels; 001.png has 32 x 32")
+png.refused("a slice that is missing", drop(KEY), "000003_01_01: slices missing: 3 (there are 4, 1 to 5)")
+png.refused("a folder that is missing", lambda d: shutil.rmtree(d/IMAGES), "000003_01_01: no such file or folder")
+png.refused("a slice twice, as 3.png and 003.png", lambda d: shutil.copy(d/KEY, d/IMAGES/"3.png"), "000003_01_01: slice 3 is there twice: 003.png and 3.png")
+
+def single(d): cell(INFO, 3, Slice_range="3, 3")(d)
+def one_slice(got, whole):
+    v, l, s = got
+    assert v.n_slices.tolist()[-1] == 1 and l.z.tolist()[-1] == 0 and s.kind.tolist()[-1] == "key" and load_volume(v.iloc[-1]).size == (32, 32, 1)
+dl.handled("a sub-volume of a single slice", single, one_slice, "a volume of one slice, which is the key slice")
+def far(d):
+    write_pngs(tiny.body(3, seed=3), d/IMAGES, 1099)
+    cell(INFO, 3, File_name="000003_01_01_1100.png", Key_slice_index="1100", Slice_range="1099, 1101")(d)
+def beyond_999(got, whole):
+    v, l, _ = got
+    assert v.volume_id.iloc[-1] == "deeplesion/000003_01_01_1099-1101" and l.z.iloc[-1] == 1
+    assert np.array_equal(load_volume(v.iloc[-1]).hu[::-1], tiny.body(3, seed=3))
+dl.handled("slice numbers above 999", far, beyond_999, "read like all others, in the order of their numbers")
+pngs = Kind("PNG slices", "scan", "`read_volume`", lambda d: read_volume(d/"pngs", spacing=(.8, .8, 2.)))
+pngs.reading("`read_volume`", lambda d: read_volume(d/"pngs")).refused("no spacing is given", lambda d: None, "pngs: PNGs hold no spacing: give spacing=(x,y,z) in mm (Spacing_mm_px_ in DL_info.csv)")
+pngs.reading("`read_volume`", lambda d: read_volume(d/"pngs", spacing=(.8, float("nan"), 2.))).refused("a spacing of NaN", lambda d: None, "pngs: spacing must be 3 positive mm values (x,y,z), got (0.8, nan, 2.0)")
+pngs.refused("a gap", drop("pngs/003.png"), "pngs: slice 4 follows 2; a volume needs consecutive slices: give slices=(first, last)")
+pngs.handled("other files beside them", both(write("pngs/notes.txt", "x"), write("pngs/thumb.png", "x")), same, "passed over: slices are named by numbers")
+
+MHD = "ct.mhd"
+mhd = Kind("MetaImage and NRRD", "scan", "`read_volume`", lambda d: read_volume(d/MHD))
+FLIP = np.diag([-1., -1., 1.])
+def flipped(got, whole):
+    "The voxels lie where the header says: turned back, x and y run the other way in the file."
+    assert np.array_equal(got.hu, whole.hu[:,::-1,::-1]) and np.allclose(got.native.matrix[:3,:3], FLIP) and np.allclose(got.origin[:2], np.subtract(whole.origin[:2], 19*tiny.PX))
+mhd.refused("the file of voxels is missing", drop("ct.raw"), "ct.mhd: its voxels, ct.raw, are missing")
+mhd.refused("fewer voxels than the header says", cut("ct.raw"), "ct.mhd: cut short: 2880 bytes of voxels, its header asks for 4800")
+mhd.handled("a TransformMatrix that flips two axes", sub(MHD, "TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = -1 0 0 0 -1 0 0 0 1"), flipped, "turned to LPS; tables stay in the file's order")
+mhd.handled("big endian", both(sub(MHD, "BinaryDataByteOrderMSB = False", "BinaryDataByteOrderMSB = True"), edit("ct.raw", lambda b: np.frombuffer(b, "<i2").astype(">i2").tobytes())), same, "the same voxels")
+mhd.refused("a TransformMatrix of zeros", sub(MHD, "TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = 0 0 0 0 0 0 0 0 0"), "ct.mhd: its header has an origin of … and a direction of (0.0, 0.0, …), expected finite numbers and three different axes")
+mhd.refused("a TransformMatrix with NaN", sub(MHD, "TransformMatrix = 1 0", "TransformMatrix = nan 0"), "ct.mhd: its transformmatrix is 'nan 0 0 0 1 0 0 0 1', expected finite numbers")
+mhd.refused("an Offset of NaN", sub(MHD, "Offset = -7", "Offset = nan"), "ct.mhd: its offset is 'nan -8 30', expected finite numbers")
+mhd.refused("no spacing", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"", b)), "ct.mhd: its header has no spacing: give spacing=(x,y,z) in mm")
+mhd.refused("a spacing of 0", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"ElementSpacing = 0 0.8 2\n", b)), "ct.mhd: spacing must be 3 positive mm values (x,y,z), got (0.0, 0.8, 2.0)")
+mhd.refused("a negative spacing", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"ElementSpacing = 0.8 0.8 -2\n", b)), "ct.mhd: spacing must be 3 positive mm values (x,y,z), got (0.8, 0.8, -2.0)")
+mhd.refused("two dimensions", both(sub(MHD, "NDims = 3", "NDims = 2"), edit(MHD, lambda b: re.sub(rb"(DimSize = \d+ \d+|ElementSpacing = \S+ \S+|Offset = \S+ \S+).*\n", rb"\1\n", re.sub(rb"(TransformMatrix|CenterOfRotation|AnatomicalOrientation).*\n", b"", b)))), "ct.mhd: expected a 3D image, got 2D of size (20, 20)")
+mhd.refused("three values a voxel", lambda d: sitk.WriteImage(sitk.Compose(*[sitk.ReadImage(str(d/MHD))]*3), str(d/MHD)), "ct.mhd: expected one value a voxel, got 3 (a colour or vector image)")
+mhd.refused("an empty file", write(MHD, ""), "ct.mhd: header cannot be read (…)")
+mhd.refused("a type of voxels that does not exist", sub(MHD, "MET_SHORT", "MET_QUARK"), "ct.mhd: header cannot be read (…Unknown PixelType…)")
+mhd.refused("values far beyond Hounsfield units", lambda d: sitk.WriteImage(sitk.Cast(sitk.ReadImage(str(d/MHD)), sitk.sitkFloat32)*1000, str(d/MHD)), "ct.mhd: … of the values are beyond int16, …; expected Hounsfield units")
+mhd.refused("a HeaderSize that leaves too few voxels", sub(MHD, "ElementType", "HeaderSize = 100\nElementType"), "ct.mhd: cut short: 4700 bytes of voxels, its header asks for 4800")
+mhd.refused("a slope that the image library would not apply", sub(MHD, "ElementType", "ElementToIntensityFunctionSlope = 2\nElementType"), "ct.mhd: its elementtointensityfunctionslope is 2, which the image library does not apply: expected 1")
+mhd.refused("a negative size", sub(MHD, "DimSize = 20 20 6", "DimSize = 20 20 -6"), "ct.mhd: its header asks for 20 x 20 x … voxels, expected at most 2,147,483,648, and 67,108,864 on a slice")
+mhd.refused("a list of files, one of which is missing", both(edit("ct.raw", lambda b: b[:800]), edit(MHD, lambda b: b.replace(b"ElementDataFile = ct.raw", b"ElementDataFile = LIST 2\n" + b"\n".join([b"ct.raw"]*5 + [b"none.raw"])))), "ct.mhd: voxels cannot be read; is the file, or a part of it, missing or cut short? (…)")
+packed = mhd.reading("`read_volume`", lambda d: read_volume(d/"packed.mha"))
+packed.refused("compressed and cut short", cut("packed.mha", .9), "packed.mha: cut short: its packed voxels have no end")
+packed.refused("compressed, with wrong bits", edit("packed.mha", lambda b: b[:-900] + bytes(64) + b[-836:]), "packed.mha: broken (…)")
+nrrd = mhd.reading("`read_volume`", lambda d: read_volume(d/"ct.nrrd"))
+nrrd.refused("NRRD, cut short", cut("ct.nrrd"), "ct.nrrd: cut short: … bytes of voxels, its header asks for 4800")
+nrrd.refused("NRRD, sizes that are no numbers", sub("ct.nrrd", "sizes: 20 20 6", "sizes: a b c"), "ct.nrrd: header cannot be read (…)")
+mhd.reading("`read_volume`", lambda d: read_volume(d/"ct.nhdr")).refused("NRRD, the file of voxels is missing", drop("ct.raw"), "ct.nhdr: header cannot be read (…couldn't open …ct.raw…)")
+mhd.reading("`read_volume`", lambda d: read_volume(d/"ct.img")).refused("a format that is not read", write("ct.img", "x"), "ct.img: expected a file ending in .nii, .nii.gz, …, or a folder with a DICOM series or DeepLesion PNGs")
+mhd.reading("`read_volume`", lambda d: read_volume(d/"none.mhd")).refused("no such file", lambda d: None, "none.mhd: no such file or folder")
+
+NII, GZ = "ct.nii", "ct_packed.nii.gz"
+nii = Kind("NIfTI", "scan", "`read_volume`", lambda d: read_volume(d/NII))
+gz = nii.reading("`read_volume`", lambda d: read_volume(d/GZ))
+FIELDS = dict(dim=(40, "8h"), datatype=(70, "h"), bitpix=(72, "h"), pixdim=(76, "8f"), vox_offset=(108, "f"), scl_slope=(112, "f"), scl_inter=(116, "f"), qform_code=(252, "h"), sform_code=(254, "h"),
+              quatern=(256, "3f"), qoffset=(268, "3f"), srow=(280, "12f"), magic=(344, "4s"))
+def header(**values):
+    "Fields of the NIfTI's header, overwritten."
+    def _header(b):
+        b = bytearray(b)
+        for k, v in values.items(): struct.pack_into("<" + FIELDS[k][1], b, FIELDS[k][0], *np.atleast_1d(np.asarray(v, object)).ravel())
+        return bytes(b)
+    return edit(NII, _header)
+def voxels(dtype, code, change):
+    "The voxels as another type."
+    def _voxels(b):
+        a = change(np.frombuffer(b[352:], "<i2").astype(dtype))
+        return b[:352] + a.tobytes()
+    return both(edit(NII, _voxels), header(datatype=code, bitpix=np.dtype(dtype).itemsize*8))
+def placed(affine):
+    "Every voxel of the file lies where `affine` (index to RAS) puts it."
+    def _placed(got, whole):
+        a = whole.hu[:,::-1,::-1] if np.allclose(whole.native.matrix[:3,:3], FLIP) else whole.hu        # as the file has it
+        z, y, x = np.indices(a.shape).reshape(3, -1)
+        lps = (np.c_[x, y, z, np.ones(x.size)] @ np.asarray(affine, float).T)[:,:3]*[-1, -1, 1]
+        i = got.world.inverse().points(lps)
+        assert np.allclose(i, np.rint(i), atol=1e-3)
+        i = np.rint(i).astype(int)
+        assert np.array_equal(got.hu[i[:,2],i[:,1],i[:,0]], a.ravel()) and np.abs(np.diag(got.direction)).min() > .7
+        assert np.allclose(got.native.points(i), np.c_[x, y, z], atol=1e-3)                             # and the file's index comes back
+    return _placed
+def sform(rows): return header(sform_code=1, srow=np.asarray(rows, float)[:3])
+ORIENTED = dict(RAS=[[.8, 0, 0, 5], [0, .8, 0, 6], [0, 0, 2, 7], [0, 0, 0, 1]], LAS=[[-.8, 0, 0, 5], [0, .8, 0, 6], [0, 0, 2, 7], [0, 0, 0, 1]], PIR=[[0, 0, 2, 5], [-.8, 0, 0, 6], [0, -.8, 0, 7], [0, 0, 0, 1]])
+for name, m in ORIENTED.items():
+    pix = np.linalg.norm(np.array(m)[:3,:3], axis=0)
+    nii.handled(f"axes that point to {name}", both(sform(m), header(pixdim=[1, *pix, 0, 0, 0, 0], qform_code=0)), placed(m), "turned to LPS; every voxel lies where the header says, tables stay in the file's order")
+c, s = np.cos(.3), np.sin(.3)
+OBLIQUE = [[.8*c, -.8*s, 0, 5], [.8*s, .8*c, 0, 6], [0, 0, 2, 7], [0, 0, 0, 1]]
+nii.handled("oblique axes", both(sform(OBLIQUE), header(qform_code=0)), placed(OBLIQUE), "nothing is resampled; the rest of the turn stays in `direction`")
+nii.handled("a qform and no sform", header(sform_code=0), same, "the qform counts")
+nii.refused("neither sform nor qform", header(sform_code=0, qform_code=0), "ct.nii: its header has neither sform nor qform, so its orientation is not known: give orientation=, e.g. RAS")
+nii.refused("an sform of zeros", both(header(srow=np.zeros(12)), header(sform_code=1, qform_code=0)), "ct.nii: header cannot be read (…orthonormal direction cosines…)")
+nii.reading("`read_volume`", lambda d: read_volume(d/NII, orientation="LPS")).handled("neither sform nor qform, but `orientation` is given", header(sform_code=0, qform_code=0), that(lambda got: np.array_equal(got.hu, tiny.body(6, 20))), "read as told")
+nii.refused("an sform that says another spacing than pixdim", header(pixdim=[1, 1.6, .8, 2, 0, 0, 0, 0]), "ct.nii: its pixdim says a spacing of [1.6, 0.8, 2.0] mm, its sform [0.8, 0.8, 2.0]: give spacing=(x,y,z)")
+nii.refused("four dimensions", header(dim=[4, 20, 20, 3, 2, 1, 1, 1]), "ct.nii: expected a 3D image, got 4D of size (20, 20, 3, 2)")
+nii.refused("two dimensions", header(dim=[2, 20, 20, 1, 1, 1, 1, 1]), "ct.nii: expected a 3D image, got 2D of size (20, 20)")
+nii.handled("slope and intercept", both(edit(NII, lambda b: b[:352] + (np.frombuffer(b[352:], "<i2") + 1000).astype("<i2").tobytes()), header(scl_slope=1., scl_inter=-1000.)), same, "applied")
+nii.handled("a slope of one half", both(edit(NII, lambda b: b[:352] + (np.frombuffer(b[352:], "<i2")*2).astype("<i2").tobytes()), header(scl_slope=.5)), same, "applied")
+nii.refused("a slope of 0 with an intercept", header(scl_slope=0., scl_inter=-1024.), "ct.nii: its scl_slope is 0, which means no scaling, but its scl_inter is -1024: which of the two is right?")
+nii.refused("a slope of NaN", header(scl_slope=float("nan")), "ct.nii: its scl_slope is nan and its scl_inter 0, expected finite numbers")
+def put(value):
+    def _put(a): a[[7, 99]] = value; return a
+    return _put
+for value in ("nan", "inf"): nii.refused(f"voxels that are {value}", voxels(np.float32, 16, put(float(value))), "ct.nii: 2 voxels are NaN or infinite; expected Hounsfield units")
+nii.handled("voxels of type float64", voxels(np.float64, 64, lambda a: a), same, "rounded to whole Hounsfield units")
+nii.refused("complex voxels", both(voxels(np.complex64, 32, lambda a: a)), "ct.nii: expected one value a voxel, got 2 (a colour or vector image)")
+nii.refused("a pixdim of 0", header(pixdim=[1, 0, .8, 2, 0, 0, 0, 0]), "ct.nii: its header's spacing must be 3 positive mm values (x,y,z), got (0.0, 0.8…, 2.0)")
+nii.refused("a pixdim of NaN", header(pixdim=[1, float("nan"), .8, 2, 0, 0, 0, 0]), "ct.nii: its header's spacing must be 3 positive mm values (x,y,z), got (nan, 0.8…, 2.0)")
+nii.refused("cut short", cut(NII), "ct.nii: cut short: … bytes of voxels, its header asks for 4800")
+nii.refused("cut within its header", cut(NII, .03), "ct.nii: header cannot be read (…)")
+nii.refused("a vox_offset beyond the file", header(vox_offset=1e12), "ct.nii: its vox_offset is 1e+12, expected where its voxels begin, 352 or a little more")
+nii.refused("a vox_offset of NaN", header(vox_offset=float("nan")), "ct.nii: its vox_offset is nan, expected where its voxels begin, 352 or a little more")
+nii.refused("text in its place", write(NII, "not a scan\n"*50), "ct.nii: header cannot be read (…)")
+gz.refused("a cut gzip", cut(GZ), "ct_packed.nii.gz: broken or cut short (…)")
+gz.refused("a gzip with wrong bits", edit(GZ, lambda b: b[:-300] + bytes([b[-300] ^ 255]) + b[-299:]), "ct_packed.nii.gz: header cannot be read (…)")
+gz.refused("not packed, though its name says so", edit(GZ, gzip.decompress), "ct_packed.nii.gz: broken or cut short (…)")
+gz.refused("the same scan beside it, unpacked", lambda d: (d/"ct_packed.nii").write_bytes(gzip.decompress((d/GZ).read_bytes())), "ct_packed.nii.gz: ct_packed.nii lies beside it, and the NIfTI library would take that one's voxels: remove one of the two")
+
+dcm = Kind("DICOM", "scan", "`read_volume`", lambda d: read_volume(d/"dicom"))
+def files(d): return sorted((d/"dicom").glob("*.dcm"))                                                # 1-001 is the uppermost
+def tags(which=slice(None), **values):
+    "Tags of some files set, or deleted where None."
+    def _tags(d):
+        for p in np.atleast_1d(np.array(files(d))[which]):
+            ds = pydicom.dcmread(p)
+            for k, v in values.items():
+                if v is None: del ds[k]
+                else: setattr(ds, k, v)
+            ds.save_as(p, enforce_file_format=True)
+    return _tags
+def another(description, **values):
+    "A second series in the folder."
+    def _another(d):
+        write_dicom(Volume(tiny.body(3, 20), (.8, .8, 2.)), d/"more", "NOBODY", description)
+        for p in sorted((d/"more").iterdir()):
+            ds = pydicom.dcmread(p)
+            for k, v in values.items(): setattr(ds, k, v)
+            ds.save_as(d/"dicom"/f"other-{p.name}")
+    return _another
+def tilted(d):
+    for k in range(6): tags(k, ImagePositionPatient=[-7, -8 - k, 40 - 2*k])(d)
+def syntax(uid):
+    def _syntax(d):
+        ds = pydicom.dcmread(p := files(d)[2]); ds.file_meta.TransferSyntaxUID = pydicom.uid.UID(uid)
+        ds.PixelData = pydicom.encaps.encapsulate([ds.PixelData]); ds["PixelData"].VR = "OB"; ds["PixelData"].is_undefined_length = True
+        ds.save_as(p)
+    return _syntax
+def rescaled(d):
+    for k, p in enumerate(files(d)):
+        ds = pydicom.dcmread(p)
+        ds.RescaleIntercept, ds.PixelData = str(-1024 - k), (np.frombuffer(ds.PixelData, "<i2") + k).astype("<i2").tobytes()
+        ds.save_as(p)
+def big_endian(d):
+    for p in files(d):
+        ds, out = pydicom.dcmread(p), pydicom.Dataset()
+        out.update(ds); out.file_meta = ds.file_meta                          # it does not know how it was read, and can be written otherwise
+        out.PixelData, out.file_meta.TransferSyntaxUID = np.frombuffer(ds.PixelData, "<i2").astype(">i2").tobytes(), pydicom.uid.ExplicitVRBigEndian
+        pydicom.dcmwrite(p, out, implicit_vr=False, little_endian=False, enforce_file_format=True)
+def renamed(d):
+    for k, p in zip((5, 2, 9, 1, 7, 3), files(d)): p.rename(p.with_name(f"{k}.dcm"))
+def nested(d):
+    (d/"dicom").rename(d/"series"); (d/"dicom").mkdir(); (d/"series").rename(d/"dicom"/"series")
+dcm.refused("two series in one folder", another("CHEST"), "dicom: holds 2 series, choose one by series=: … (6 slices, CT); … (3 slices, CHEST)")
+dcm.refused("a localiser beside the series", another("SCOUT", ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "dicom: holds 2 series, choose one by series=: …SCOUT…")
+dcm.refused("a localiser within the series", tags(0, ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "dicom: slices of different kinds in one series: 1-001.dcm has orientation, pixel spacing, rows, columns …, most have …")
+dcm.refused("a slice twice", lambda d: shutil.copy(files(d)[1], d/"dicom"/"copy.dcm"), "dicom: 1-002.dcm and copy.dcm lie at the same position …: a slice twice, or two acquisitions in one series")
+dcm.refused("a gap", lambda d: files(d)[2].unlink(), "dicom: 4.00 mm between 1-004.dcm and 1-002.dcm where the slice interval is 2.00 mm: slices missing, or intervals mixed")
+dcm.refused("a tilted gantry", tilted, "dicom: slices are shifted against each other by up to 5.0 mm: a tilted gantry is not read")
+dcm.refused("RescaleSlope is missing", tags(RescaleSlope=None), "1-00….dcm: DICOM tag RescaleSlope is missing")
+dcm.refused("RescaleSlope of 0", tags(RescaleSlope="0"), "1-00….dcm: its RescaleSlope is 0, expected another number: all values would be the same")
+dcm.refused("RescaleIntercept is empty", tags(2, RescaleIntercept=None), "1-003.dcm: DICOM tag RescaleIntercept is missing")
+dcm.handled("another RescaleIntercept in each slice", rescaled, same, "each slice by its own")
+dcm.refused("MONOCHROME1", tags(PhotometricInterpretation="MONOCHROME1"), "1-00….dcm: its PhotometricInterpretation is MONOCHROME1, expected MONOCHROME2: values would not be Hounsfield units")
+dcm.refused("a compression that is not known", syntax("1.2.840.10008.1.2.4.100"), "1-003.dcm: pixels cannot be read; cut short, or an unknown compression? (…)")
+dcm.refused("a multi-frame file", tags(0, NumberOfFrames="6"), "1-001.dcm: multi-frame files are not read: convert to single slices or NIfTI")
+dcm.refused("a colour image", tags(0, SamplesPerPixel=3), "1-001.dcm: a colour image; expected CT")
+dcm.refused("an MR image", tags(Modality="MR"), "1-00….dcm: an image of modality MR; expected CT")
+dcm.refused("a slice of another size", tags(3, Rows=10), "dicom: slices of different kinds in one series: 1-004.dcm has …")
+dcm.refused("PixelSpacing is missing", tags(PixelSpacing=None), "1-00….dcm: DICOM tag PixelSpacing is missing")
+dcm.refused("PixelSpacing of 0", tags(PixelSpacing=[0, 0]), "dicom: spacing must be 3 positive mm values (x,y,z), got (0.0, 0.0, 2.0)")
+dcm.refused("ImagePositionPatient is missing", tags(1, ImagePositionPatient=None), "1-002.dcm: DICOM tag ImagePositionPatient is missing")
+dcm.refused("an ImageOrientationPatient of zeros", tags(ImageOrientationPatient=[0]*6), "1-00….dcm: ImageOrientationPatient [0.0, 0.0, 0.0, 0.0, 0.0, 0.0] is not two unit vectors at a right angle")
+dcm.refused("a file cut within its pixels", lambda d: cut(f"dicom/{files(d)[2].name}", .7)(d), "1-003.dcm: pixels cannot be read; cut short, or an unknown compression? (…)")
+dcm.refused("a file cut within its header", lambda d: cut(f"dicom/{files(d)[2].name}", .25)(d), "1-003.dcm: broken DICOM file (…)")
+dcm.refused("a .dcm that is no DICOM file", write("dicom/1-003.dcm", "x"*999), "1-003.dcm: broken DICOM file (it does not begin as one)")
+dcm.handled("other files beside them", both(write("dicom/readme.txt", "x"), write("dicom/.hidden", "x")), same, "passed over")
+dcm.handled("file names that say nothing of the order", renamed, same, "ordered by position")
+dcm.handled("big endian", big_endian, same, "the same voxels")
+dcm.refused("the folder above the series", nested, "dicom: no DICOM images or DeepLesion PNGs in this folder; there are some in …series: give that folder")
+dcm.refused("an empty folder", lambda d: (shutil.rmtree(d/"dicom"), (d/"dicom").mkdir()), "dicom: no DICOM images or DeepLesion PNGs in this folder")
+dcm.reading("`read_volume`", lambda d: read_volume(d/"dicom", series="1.2.3")).refused("a series that is not there", lambda d: None, "dicom: no series '1.2.3'; there are: … (6 slices, CT)")
+
+luna = Kind("LUNA16", "luna16", "`read_dataset`", lambda d: read_dataset("luna16", d))
+ANN = "annotations.csv"
+la = lambda column: f"{ANN}: row 0 (line 2), column '{column}': found …, expected "
+luna.refused("annotations.csv is missing", drop(ANN), f"{ANN}: no such file")
+luna.refused("a column is missing", table(ANN, lambda t: t.drop(columns="coordZ")), f"{ANN}: column 'coordZ' is missing; found seriesuid, coordX, coordY, diameter_mm")
+luna.handled("columns in another order, a byte order mark, line ends of Windows", both(table(ANN, lambda t: t[sorted(t)]), edit(ANN, lambda b: b"\xef\xbb\xbf" + b.replace(b"\n", b"\r\n"))), same, "the same tables")
+luna.refused("a lesion outside of its scan", cell(ANN, 0, coordZ="900"), f"{ANN}: row 0: centre (-1.0, 0.0, 900.0) mm lies outside of the scan (index …); are the coordinates LPS?")
+luna.refused("a radius of 0", cell(ANN, 0, diameter_mm="0"), la("diameter_mm") + "a positive diameter in mm")
+luna.refused("a diameter of -1, unknown, among the nodules", cell(ANN, 0, diameter_mm="-1"), la("diameter_mm") + "a positive diameter in mm")
+luna.refused("NaN in a centre", cell(ANN, 0, coordX="nan"), la("coordX") + "a number of mm")
+luna.refused("no series", cell(ANN, 0, seriesuid=""), la("seriesuid") + "a series UID")
+luna.refused("a series with slashes", cell(ANN, 0, seriesuid="../../etc/passwd"), la("seriesuid") + "a series UID")
+luna.handled("a scan without lesions", lambda d: None, that(lambda got: set(got[2][got[2].volume_id == "luna16/1.2.2"].kind) == {"negative"}), "kept; all its slices are negative")
+luna.reading("`meld check`", meld("check", "luna16", "{d}")).handled("a nodule of a scan that is not at hand", edit(ANN, lambda b: b + b"1.2.9,0,0,0,5\n"), has("info: 1 of 2 annotated nodules are in the 2 scans at hand; annotations.csv, row 1: no scan of series 1.2.9"), "counted and named by `meld check`: subsets are often read alone")
+luna.reading("`meld check`", meld("check", "luna16", "{d}")).refused("no nodule of any scan at hand", cell(ANN, 0, seriesuid="1.2.9"), "error: no annotated nodule belongs to a scan at hand: do annotations.csv and the subsets belong together?")
+luna.reading("`meld check`", meld("check", "luna16", "{d}")).refused("a nodule excluded with a diameter of -2", cell("annotations_excluded.csv", 0, diameter_mm="-2"), "error: …annotations_excluded.csv: row 0 (line 2), column 'diameter_mm': found '-2', expected a positive diameter in mm or -1")
+luna.reading("`meld check`", meld("check", "luna16", "{d}")).handled("annotations_excluded.csv is missing", drop("annotations_excluded.csv"), has("warning: …annotations_excluded.csv is missing: LUNA16's evaluation needs it"), "a warning: only the evaluation needs it")
+luna.refused("a scan twice", lambda d: shutil.copytree(d/"subset0", d/"subset1"), "subset1/1.2.1.mhd: the scan is there twice, also as …")
+luna.refused("no scans", lambda d: shutil.rmtree(d/"subset0"), "luna16: no scans; expected subset0/<seriesuid>.mhd and so on, with the .raw files")
+luna.refused("a scan whose slices are not axial", sub("subset0/1.2.1.mhd", "TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = 1 0 0 0 0 1 0 1 0"), "1.2.1.mhd: the file's third axis does not run along the body (axes …); tables need axial slices")
+luna.reading("`meld check`", meld("check", "luna16", "{d}")).refused("a .raw that is missing", drop("subset0/1.2.2.raw"), "error: …1.2.2.mhd: its voxels, 1.2.2.raw, are missing")
+
+lit = Kind("LiTS", "lits", "`read_dataset`", lambda d: read_dataset("lits", d))
+SEG = "segmentation-0.nii"
+def labelled(change):
+    def _labelled(d):
+        im = sitk.ReadImage(str(d/SEG)); a = sitk.GetArrayFromImage(im); out = sitk.GetImageFromArray(change(a)); out.CopyInformation(im)
+        sitk.WriteImage(out, str(d/SEG))
+    return _labelled
+def remade(change):
+    def _remade(d): im = sitk.ReadImage(str(d/SEG)); change(im); sitk.WriteImage(im, str(d/SEG))
+    return _remade
+lit.refused("a mask on another grid", remade(lambda im: im.SetOrigin((30., 4., 5.))), "segmentation-0.nii: not on the grid of volume-0.nii: size …, origin (30.0, 4.0, 5.0), axes LPS against …; a row in overrides.csv can say which is right")
+lit.refused("a mask of another size", lambda d: write_volume(Volume(np.zeros((8, 24, 20), np.int16), (.8, .8, 2.), (3., 4., 5.)), d/SEG), "segmentation-0.nii: not on the grid of volume-0.nii: size (20, 24, 8), …")
+lit.refused("a mask that is flipped", remade(lambda im: im.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, 1))), "segmentation-0.nii: not on the grid of volume-0.nii: …")
+lit.refused("an unknown label", labelled(lambda a: np.where(a == 2, 3, a)), "segmentation-0.nii: holds values [0, 1, 3]; expected 0, 1 (liver) and 2 (tumour) only")
+lit.refused("negative labels", labelled(lambda a: -a), "segmentation-0.nii: holds values [-2, -1, 0]; expected 0, 1 (liver) and 2 (tumour) only")
+lit.refused("labels that are fractions", labelled(lambda a: a.astype(np.float32)*.5), "segmentation-0.nii: holds values …; expected 0, 1 (liver) and 2 (tumour) only")
+lit.refused("NaN among the labels", labelled(lambda a: np.where(a == 2, np.nan, a).astype(np.float32)), "segmentation-0.nii: 18 voxels are NaN or infinite; expected Hounsfield units")
+lit.refused("a scan without a mask", drop(SEG), "volume-0.nii: there is no segmentation-0.nii or .nii.gz to go with it")
+lit.refused("a mask without a scan", lambda d: shutil.copy(d/SEG, d/"segmentation-1.nii"), "segmentation-1.nii: there is no volume-1.nii or .nii.gz to go with it")
+lit.refused("a case twice", lambda d: ((d/"more").mkdir(), shutil.copy(d/SEG, d/"more"/SEG)), "segmentation-0.nii: the case is there twice, also as …")
+lit.handled("a scan without lesions", labelled(lambda a: np.minimum(a, 1)), that(lambda got: (len(got[1]), set(got[2].kind)) == (0, {"negative"})), "kept; all its slices are negative")
+lit.refused("no files", lambda d: [p.unlink() for p in d.iterdir()], "lits: no scans; expected volume-0.nii and segmentation-0.nii and so on")
+OVER = "case,spacing_x,spacing_y,spacing_z,orientation\n"
+lit.refused("overrides.csv for a case that is not there", write("overrides.csv", OVER + "7,1,1,2,\n"), "overrides.csv: there is no case 7 in …")
+lit.refused("overrides.csv with a spacing of 0", write("overrides.csv", OVER + "0,0,1,2,\n"), "overrides.csv: row 0 (line 2): spacing_x, spacing_y, spacing_z are [0.0, 1.0, 2.0]; expected 3 positive mm values or 3 empty fields")
+lit.refused("overrides.csv with an orientation that is none", write("overrides.csv", OVER + "0,,,,LLS\n"), "overrides.csv: row 0 (line 2), column 'orientation': found 'LLS', expected three letters such as LPS or RAS")
+
+nih = Kind("NIH-LN", "nih_ln", "`read_dataset`", lambda d: read_dataset("nih_ln", d))
+MASK = "MED_ABD_LYMPH_MASKS/ABD_LYMPH_001/ABD_LYMPH_001_mask.nii.gz"
+nih.refused("a mask of another size", lambda d: write_volume(Volume(np.zeros((7, 24, 24), np.int16), (.8, .8, 2.)), d/MASK), "ABD_LYMPH_001_mask.nii.gz: does not fit its CT: size (24, 24, 7), spacing … against size (24, 24, 8), …")
+nih.refused("a mask of another spacing", lambda d: write_volume(Volume(np.zeros((8, 24, 24), np.int16), (.8, .8, 3.)), d/MASK), "ABD_LYMPH_001_mask.nii.gz: does not fit its CT: …")
+nih.refused("negative node numbers", lambda d: write_volume(Volume(np.full((8, 24, 24), -1, np.int16), (.8, .8, 2.)), d/MASK), "ABD_LYMPH_001_mask.nii.gz: expected node numbers (whole, 0 or more), found values [-1]")
+nih.refused("a cut mask", cut(MASK), "ABD_LYMPH_001_mask.nii.gz: broken or cut short (…)")
+nih.refused("a case without a mask", lambda d: shutil.rmtree(d/"MED_ABD_LYMPH_MASKS"), "ABD_LYMPH_001: no mask; expected …ABD_LYMPH_001_mask.nii.gz")
+nih.refused("two series in a case", lambda d: write_dicom(Volume(tiny.body(3, 24), (.8, .8, 2.)), d/"ABD_LYMPH_001"/"study"/"other", "NOBODY", "CHEST"), "ABD_LYMPH_001: expected one CT series below it, found 2; …")
+nih.handled("a scan without nodes", lambda d: write_volume(Volume(np.zeros((8, 24, 24), np.int16), (.8, .8, 2.), (-9., -9., 50.)), d/MASK, np.uint8), that(lambda got: (len(got[1]), set(got[2].kind)) == (0, {"negative"})), "kept; all its slices are negative")
+nih.reading("`meld check`", meld("check", "nih_ln", "{d}")).handled("a mask with another origin", lambda d: write_volume(Volume(tiny.nodes(), (.8, .8, 2.)), d/MASK, np.uint8), has("warning: …ABD_LYMPH_001_mask.nii.gz: origin (0.0, 0.0, 0.0) mm, its CT's …; used by order of voxels"), "used by order of voxels, as the released masks need; `meld check` warns")
+
+js = Kind("JSON labels and ontology", "labels", "`read_labels`", lambda d: read_labels(d/"labels.json"))
+J = "labels.json"
+def key(**values):
+    def _key(d):
+        t = json.loads((d/J).read_text())
+        for k, v in values.items():
+            if v is None: del t[k]
+            else: t[k] = v
+        (d/J).write_text(json.dumps(t))
+    return _key
+js.refused("the file is missing", drop(J), "labels.json: no such file")
+js.refused("a folder in its place", lambda d: ((d/J).unlink(), (d/J).mkdir()), "labels.json: not a JSON file (…Is a directory…)")
+js.refused("cut short", cut(J), "labels.json: not a JSON file (…)")
+js.refused("not text", write(J, b"\xff\xfe\x00\x80"), "labels.json: not a JSON file (…)")
+js.refused("brackets a hundred thousand deep", write(J, "["*100_000), "labels.json: not a JSON file (…)")
+js.refused("a number of five thousand digits", edit(J, lambda b: b.replace(b"[0, 1]", b"[0, " + b"1"*5000 + b"]")), "labels.json: not a JSON file (…)")
+js.refused("a list in place of an object", write(J, "[1, 2]"), "labels.json: 'term_list' is missing or not a list of names")
+js.refused("a key is missing", key(val_uncertain_labels=None), "labels.json: 'val_uncertain_labels' is missing or not a list of 1, one for each lesion")
+js.refused("a list of another length", key(train_relevant_labels=[[0]]), "labels.json: 'train_relevant_labels' is missing or not a list of 2, one for each lesion")
+js.refused("a label beyond the terms", key(train_relevant_labels=[[0], [4]]), "labels.json: train_relevant_labels[1] is [4], expected positions in term_list (0 to 3)")
+js.refused("a negative label", key(train_relevant_labels=[[0], [-1]]), "labels.json: train_relevant_labels[1] is [-1], expected positions in term_list (0 to 3)")
+js.refused("a label that is true", key(train_relevant_labels=[[0], [True]]), "labels.json: train_relevant_labels[1] is [True], expected positions in term_list (0 to 3)")
+js.refused("NaN in place of a lesion", key(val_lesion_idxs=[float("nan")]), "labels.json: 'val_lesion_idxs' is missing or not a list of row numbers")
+js.refused("a lesion in two splits", key(val_lesion_idxs=[1]), "labels.json: lesion 1 is listed twice")
+js.refused("a lesion beyond all integers", key(val_lesion_idxs=[10**30]), "labels.json: 'val_lesion_idxs' is missing or not a list of row numbers")
+js.refused("a term twice in the list", key(term_list=["lung","lung","liver","nodule"]), "labels.json: term_list names 'lung' twice")
+js.handled("a byte order mark", edit(J, lambda b: b"\xef\xbb\xbf" + b), same, "the same table")
+js.handled("a label twice", key(val_relevant_labels=[[0, 3, 0]]), same, "counted once")
+js.handled("extra keys", key(comment="x"), same, "passed over")
+onto = js.reading("`read_ontology`", lambda d: read_ontology(d/"ontology.csv"))
+onto.refused("a column is missing", table("ontology.csv", lambda t: t.drop(columns="class")), "ontology.csv: column 'class' is missing; found term, …")
+onto.refused("a class that does not exist", cell("ontology.csv", 1, **{"class": "organ"}), "ontology.csv: row 1: class of 'liver' is 'organ', expected one of bodypart, type, attribute")
+onto.refused("a term twice", cell("ontology.csv", 1, term="lung"), "ontology.csv: row 1: term 'lung' is empty or listed before")
+onto.refused("a term among its own ancestors", cell("ontology.csv", 0, term_parents="lung"), "ontology.csv: 'lung' is among its own ancestors")
+onto.refused("not a table", write("ontology.csv", b"PK\x03\x04\xff\xfe"), "ontology.csv: cannot be read as CSV or Excel (…)")
+js.reading("`organ_shares`", lambda d: organ_shares(d/J, d/"ontology.csv")).refused("no lesion with a body part", key(train_relevant_labels=[[3], [3]]), "labels.json: no lesion of train has a body-part label of …ontology.csv")
+
+P2, P3 = "Revised-Test1071.pkl", "manual_3d.pkl"
+pk = Kind("Pickled releases", "testset", "`read_revised_1071`", lambda d: read_revised_1071(d/P2, dl_info=d/INFO))
+pk3 = pk.reading("`read_manual_1k`", lambda d: read_manual_1k(d/P3, dl_info=d/INFO))
+def pickled(name, change): return lambda d: (d/name).write_bytes(pickle.dumps(change(tiny.two_d() if name == P2 else tiny.three_d()), 2))
+def row2(*boxes, z=2): return pickled(P2, lambda t: t | {f"{tiny.NAME}.annot": {z: [list(b) for b in boxes]}})
+def row3(*boxes): return pickled(P3, lambda t: t | {"test": {tiny.NAME: np.array(boxes, float)}})
+pk.refused("the file is missing", drop(P2), f"{P2}: no such file")
+pk.refused("cut short", cut(P2), f"{P2}: refused as a pickle of boxes: …")
+pk.refused("not a pickle", write(P2, "boxes"), f"{P2}: refused as a pickle of boxes: …")
+pk.refused("a list in place of a dict", pickled(P2, lambda t: [1, 2]), f"{P2}: expected boxes by sub-volume, found list")
+pk.refused("no sub-volume", pickled(P2, lambda t: {}), f"{P2}: expected boxes by sub-volume, found dict")
+pk.refused("a name that is not a sub-volume's", pickled(P2, lambda t: {"../../etc/passwd": {}}), f"{P2}: '../../etc/passwd' is not the name of a sub-volume, e.g. 000001_01_01_103-115")
+pk.refused("a slice number beyond all integers", pickled(P2, lambda t: {"000003_01_01_001-99999999999999999999": {}}), f"{P2}: '000003_01_01_001-99999999999999999999' is not the name of a sub-volume, …")
+pk.refused("a series that DL_info.csv does not know", pickled(P2, lambda t: {"000009_01_01_001-005.annot": {}}), f"{P2}: deeplesion/000009_01_01_001-005 is not of a series in …DL_info.csv")
+pk.refused("x2 < x1", row2([18, 9, 8, 20, 2, 2]), f"{P2}: {tiny.NAME}.annot: slice 2: found box [18.0, 9.0, 2.0, 8.0, 20.0, 2.0] (x1, y1, z1, x2, y2, z2), expected finite numbers with the first corner first")
+pk.refused("NaN in a box", row2([8, float("nan"), 18, 20, 2, 2]), f"{P2}: {tiny.NAME}.annot: slice 2: found box [8.0, nan, …] (x1, y1, z1, x2, y2, z2), expected finite numbers with the first corner first")
+pk.refused("a box of five numbers", row2([8, 9, 18, 20, 2]), f"{P2}: {tiny.NAME}.annot: slice 2: found …, expected boxes of 6 numbers")
+pk.refused("text in place of a box", pickled(P2, lambda t: {f"{tiny.NAME}.annot": {2: "box"}}), f"{P2}: {tiny.NAME}.annot: slice 2: found 'box', expected boxes of 6 numbers")
+pk.refused("a box that says another slice than its key", row2([8, 9, 18, 20, 3, 3]), f"{P2}: {tiny.NAME}.annot: boxes of slice 2 say slice 3")
+pk.refused("a slice of the name 'two'", row2([8, 9, 18, 20, 2, 2], z="two"), f"{P2}: {tiny.NAME}.annot: boxes of slice 'two' say slice 2")
+pk.refused("a slice of NaN", row2([8, 9, 18, 20, 2, 2], z=float("nan")), f"{P2}: {tiny.NAME}.annot: boxes of slice nan say slice 2")
+pk.refused("a box outside of its sub-volume", row2([8, 9, 18, 20, 7, 7], z=7), f"{P2}: deeplesion/{tiny.NAME}: box …/0 is on slices 7 to 7, expected 0 to 4 (counted within the sub-volume)")
+pk.refused("3D boxes", lambda d: shutil.copy(d/P3, d/P2), f"{P2}: 'val' is not the name of a sub-volume, e.g. 000001_01_01_103-115")
+pk.refused("a call of os.system", write(P2, b"cos\nsystem\n(S'true'\ntR."), f"{P2}: refused as a pickle of boxes: it asks for os.system, which is not among the names that box files need")
+pk.refused("objects in an array", pickled(P2, lambda t: {f"{tiny.NAME}.annot": {2: np.array([None, "x"], object)}}), f"{P2}: refused as a pickle of boxes: it holds an array of type 'O8', expected numbers")
+pk.handled("sub-volumes without lesions", lambda d: None, that(lambda got: len(got[0]) == 2 and set(got[1].volume_id) == {f"deeplesion/{tiny.NAME}"}), "kept: their false positives count")
+pk3.refused("a split that does not exist", pickled(P3, lambda t: {"train": t["test"]}), f"{P3}: expected {{'val': {{sub-volume: boxes}}, 'test': ...}}")
+pk3.refused("a sub-volume in two splits", pickled(P3, lambda t: {"val": t["test"], "test": t["test"]}), f"{P3}: table volumes: row 1 repeats {{'volume_id': 'deeplesion/{tiny.NAME}'}}")
+pk3.refused("z2 < z1", row3([7, 8, 3, 17, 19, 2]), f"{P3}: {tiny.NAME}: found box [7.0, 8.0, 3.0, 17.0, 19.0, 2.0] (x1, y1, z1, x2, y2, z2), expected finite numbers with the first corner first")
+pk3.refused("a 3D box outside of its sub-volume", row3([7, 8, 2, 17, 19, 9]), f"{P3}: deeplesion/{tiny.NAME}: box …/0 is on slices 1 to 8, expected 0 to 4 (counted within the sub-volume)")
+pk3.refused("a patient in two splits", pickled(P3, lambda t: {"val": {"000003_01_01_001-002": np.zeros((0, 6))}, "test": t["test"]}), f"{P3}: table volumes: patient 'deeplesion/000003' is in more than one split")
+
+D, T, I, M, G = (f"{n}.csv" for n in ("detections", "truth", "images", "members", "groups"))
+fr = Kind("Detections", "froc", "`meld froc`", meld("froc", f"{{d}}/{D}", f"{{d}}/{T}", "--images", f"{{d}}/{I}", "--preset", "paper", "--members", f"{{d}}/{M}", "--groups", f"{{d}}/{G}", "--bootstrap", "20"))
+p3d = fr.reading("`meld froc`", meld("froc", f"{{d}}/{D}", f"{{d}}/{T}", "--images", f"{{d}}/{I}", "--bootstrap", "20"))
+fr.refused("the file is missing", drop(D), f"{D}: no such file")
+fr.refused("an empty file", write(D, ""), f"{D}: column 'volume_id' is missing; …")
+fr.refused("a column is missing", table(D, lambda t: t.drop(columns="score")), f"{D}: column 'score' is missing; …")
+fr.handled("columns in another order and extra ones", table(D, lambda t: t.assign(note="x")[sorted([*t, "note"])]), same, "the same curve")
+fr.handled("a byte order mark and line ends of Windows", edit(D, lambda b: b"\xef\xbb\xbf" + b.replace(b"\n", b"\r\n")), same, "the same curve")
+fr.handled("rows in another order", table(D, lambda t: t[::-1]), same, "the same curve")
+p3d.handled("no detections", edit(D, lambda b: b.splitlines(True)[0]), has("average        0.000", "3 images, 2 lesions, 0 found, 0 detections, 0 fps, 0 neutral"), "a curve of zeros")
+p3d.handled("no truth", edit(T, lambda b: b.splitlines(True)[0]), has("average            -", "3 images, 0 lesions, 0 found, 3 detections, 3 fps, 0 neutral"), "no sensitivity: not 0")
+p3d.handled("all scores equal", table(D, lambda t: t.assign(score=".5")), has("3 images, 2 lesions, 1 found, 3 detections, 2 fps, 0 neutral"), "in the order of the table")
+fr.refused("NaN as a score", cell(D, 1, score="nan"), f"{D}, line 3: score is 'nan', expected a finite number")
+fr.refused("text as a coordinate", cell(D, 2, x1="left"), f"{D}, line 4: x1 is 'left', expected a finite number")
+fr.refused("x2 < x1", cell(D, 1, x2="1"), f"{D}, line 3: x2 is 1, less than x1, 5")
+fr.refused("z2 < z1", cell(D, 1, z2="1"), f"{D}, line 3: z2 is 1, less than z1, 2")
+fr.refused("a volume that is not among the images", cell(D, 2, volume_id="d"), f"{D}, line 4: volume 'd' is not among the images")
+fr.refused("a lesion of a volume that is not among the images", cell(T, 1, volume_id="d"), f"{T}, line 3: volume 'd' is not among the images")
+fr.refused("no volume_id in a row", cell(D, 1, volume_id=""), f"{D}, line 3: volume_id is empty")
+fr.refused("a line that is cut short", edit(D, lambda b: b + b"a,3,1\n"), f"{D}: line 5 has 3 fields, expected 9 as in the header")
+fr.refused("a stack twice", cell(D, 2, stack_id="1"), f"{D}: stack_id 1 occurs twice")
+fr.refused("a stack without members", table(M, lambda t: t[t.stack_id != "2"]), f"{D}, line 4: stack_id 2 has no members")
+fr.refused("a member's box turned round", cell(M, 1, y2="1"), f"{M}, line 3: y2 is 1, less than y1, 5")
+fr.refused("an image twice", edit(I, lambda b: b + b"a\n"), "volume 'a' is listed twice")
+fr.refused("no images", edit(I, lambda b: b.splitlines(True)[0]), "images: the list is empty; FPs per image need at least one")
+fr.refused("a volume without a patient", table(G, lambda t: t[:2]), "volume 'c' has none (1 of 3 volumes are missing)")
+fr.refused("a volume with two patients", edit(G, lambda b: b + b"a,q\n"), f"{G}: volume 'a' has 2 patients")
+fr.reading("`meld froc`", meld("froc", f"{{d}}/{D}", f"{{d}}/{T}", "--images", f"{{d}}/{I}", "--threshold", "1.5")).refused("a threshold of 1.5", lambda d: None, "Invalid value for '--threshold': 1.5 is not in the range 0<x<=1")
+fr.reading("`meld froc`", meld("froc", f"{{d}}/{D}", f"{{d}}/{T}", "--images", f"{{d}}/{I}", "--preset", "paper")).refused("the paper's rule without members", lambda d: None, "the paper's rule needs --members: the boxes of each stack on each slice (or use --dims p3d)")
+def million(d):
+    "A million boxes on a thousand slices; one lesion, which the last box finds."
+    n = 1_000_000
+    det = pd.DataFrame(dict(volume_id="v", z=np.arange(n) % 1000, x1=100., y1=0., x2=110., y2=10., score=np.linspace(1, .1, n)))
+    det.loc[n-1, ["x1","x2"]] = 0., 10.
+    f = F.froc(det, pd.DataFrame(dict(volume_id=["v"], z=[(n-1) % 1000], x1=[0.], y1=[0.], x2=[10.], y2=[10.])), [("v", z) for z in range(1000)], dims="2d")
+    return f.counts, f.at([998, 999.999])
+fr.reading("`froc`", million).handled("a million boxes", lambda d: None, that(lambda got: (got[0]["fps"], got[1].tolist()) == (999_999, [0, 1])), "counted to the last one")
+tb = fr.reading("`read_table`", lambda d: read_table(d/D, "detections3d"))
+tb.refused("a table with NaN in a box", cell(D, 1, y1=""), f"{D}: table detections3d: column 'y1', row 1: found nan, expected a value")
+tb.refused("a table with a stack that is no whole number", cell(D, 1, stack_id="1.5"), f"{D}: table detections3d: column 'stack_id', row 1: found 1.5, expected a whole number")
+tb.refused("a table with an infinite score", cell(D, 1, score="inf"), f"{D}: table detections3d: column 'score', row 1: found inf, expected a finite number")
+tb.reading("`read_table`", lambda d: read_table(d/"t.parquet", "detections3d")).refused("a Parquet file that is cut", lambda d: (pd.read_csv(d/D).to_parquet(d/"t.parquet"), cut("t.parquet")(d)), "t.parquet: cannot be read as a table (…)")
+
+BOX = ["x1","y1","x2","y2"]
+def mining(**change):
+    "Two lesions and two proposals of one patient with their embeddings, as keyword arguments of `match_missing`."
+    boxes = pd.DataFrame([[0., 0, 10, 10], [20, 20, 30, 30]], columns=BOX).assign(volume_id="v", patient_id="p", z=[1, 4])
+    return dict(lesions=boxes.assign(lesion_id=["a","b"], role="annotated"), proposals=boxes.assign(z=[2, 5], score=[.9, .4], expert="lits"),
+                lesion_emb=np.eye(2), proposal_emb=np.eye(2)[::-1]*.9, **change)
+def mam(**change): return lambda d: match_missing(**(mining() | change))
+def nrm(**change): return lambda d: suspicious(**{k: v for k, v in (mining() | change).items() if k in ("proposals","lesions","sigma","experts","iou_known","nms")})
+par = Kind("Parameters", "profile", "", None)
+nothing = lambda d: None
+for theta in (-.1, float("nan")): par.reading("`match_missing`", mam(theta=theta)).refused(f"theta = {theta}", nothing, f"theta is {theta}, expected a distance, 0 or more")
+for sigma in (1.5, -.1, float("nan")): par.reading("`suspicious`", nrm(sigma=sigma)).refused(f"sigma = {sigma}", nothing, f"sigma is {sigma}, expected a value in [0,1]")
+par.reading("`match_missing`", mam(nms=2)).refused("nms = 2", nothing, "nms is 2, expected an IoU in [0,1]")
+par.reading("`match_missing`", mam(proposal_emb=np.eye(3))).refused("embeddings of another number of proposals", nothing, "proposal_emb has shape (3, 3), expected (2, E): a row for each row of the proposals table")
+par.reading("`match_missing`", mam(proposal_emb=np.array([[1, np.nan], [0, 1]]))).refused("an embedding with NaN", nothing, "proposal_emb, row 0: the embedding has a value that is not finite")
+par.reading("`match_missing`", mam(proposals=mining()["proposals"].assign(score=[np.nan, .4]))).refused("a proposal whose score is NaN", nothing, "proposals, row 0: score is nan, expected a finite number")
+par.reading("`match_missing`", mam(proposals=mining()["proposals"].drop(columns="patient_id"))).refused("proposals without patients", nothing, "proposals: column 'patient_id' is missing; …")
+par.reading("`suspicious`", nrm(experts="lits")).refused("a name in place of a list of experts", nothing, "experts is 'lits', expected a list of names")
+par.reading("`suspicious`", nrm(proposals=mining()["proposals"].assign(x2=-1.))).refused("proposals that are turned round", nothing, "proposals, row 0: x2 is -1.0, less than x1, 0.0")
+par.reading("`match_missing`", lambda d: match_missing(**{k: v[:0] if k.startswith("proposal") else v for k, v in mining().items()})).handled("no proposals", nothing, that(lambda got: len(got) == 0 and "matched_lesion_id" in got), "an empty table")
+par.reading("`stack`", lambda d: stack(pd.DataFrame([["v", 1.5, 0, 0, 1, 1, .5]], columns=["volume_id","z",*BOX,"score"]))).refused("a box between two slices", nothing, "detections2d, row 0: z is 1.5, expected the whole number of a slice")
+par.reading("`stack`", lambda d: stack(pd.DataFrame([], columns=["volume_id","z",*BOX,"score"]), iou=1)).refused("an IoU that no two boxes reach", nothing, "iou is 1, expected at least 0 and less than 1")
+def setting(text): return par.reading("`meld run --set`", meld("run", "--profile", "{d}/own.yaml", "--dry-run", "--run", "{d}/run", "--set", text))
+setting("40_mam.theta=0.2").refused("an unknown parameter", nothing, "40_mam.theta: unknown parameter; 40_mam has: run, seed, mam_theta, …")
+setting("41_mum.theta=0.2").refused("an unknown chapter", nothing, "41_mum: no such chapter; there are: 10_data, …")
+setting("40_mam.mam_theta=high").refused("a word in place of a number", nothing, "40_mam.mam_theta: expected float like 0.0, found 'high'")
+setting("40_mam.mam_theta=nan").refused("NaN as a threshold", nothing, "40_mam.mam_theta: expected float like 0.0, found 'nan'")
+setting("40_mam.mam_theta=-0.1").refused("theta < 0", nothing, "40_mam.mam_theta is -0.1, expected a number in [0,inf)")
+setting("50_nrm.nrm_sigma=1.5").refused("sigma > 1", nothing, "50_nrm.nrm_sigma is 1.5, expected a number in [0,1]")
+setting("40_mam.run=elsewhere").refused("a parameter of the whole run", nothing, "40_mam.run: this belongs to the whole run; set study.run")
+setting("mam_theta=0.2").refused("a parameter without its chapter", nothing, "'mam_theta': expected chapter.name")
+setting("mam_theta").refused("a setting without a value", nothing, "'mam_theta': expected chapter.name=value")
+setting("study.shards=0").refused("no shard", nothing, "study.shards: expected 1 or more, found 0")
+setting("study.arms=[meld, mum]").refused("an arm that does not exist", nothing, "no arm 'mum'; there are baseline, meld, …")
+setting("study.annotated=[1.5]").refused("a share above 1", nothing, "study.annotated: a share lies in (0, 1], found 1.5")
+setting("study.world=[1, 2]").refused("a list in place of a world", nothing, "a world is the name of a profile or world parameters by name, got [1, 2]")
+setting("study.world=moon").refused("a world that does not exist", nothing, "no world profile is called 'moon'; there are: smoke, demo, study")
+setting("study.world={annotated: 2}").refused("a share of the world above 1", nothing, "world parameter annotated: a share must lie in [0, 1], got 2")
+setting("study.world={noise: .nan}").refused("NaN in the world", nothing, "world parameter noise: expected a number, got nan")
+setting("study.seed=1.5").refused("a seed that is no whole number", nothing, "study.seed: expected int like 0, found 1.5")
+setting("study.sede=1").refused("an unknown setting of the study", nothing, "study.sede: unknown; there are: chapters, seed, …")
+yaml = par.reading("`meld run`", meld("run", "--profile", "{d}/own.yaml", "--dry-run", "--run", "{d}/run"))
+yaml.refused("a profile that is not YAML", write("own.yaml", "study: [1, 2"), "own.yaml: not YAML (…)")
+yaml.refused("a profile with a Python tag", write("own.yaml", "study: !!python/object/apply:os.getcwd []"), "own.yaml: not YAML (could not determine a constructor for the tag …)")
+yaml.refused("a profile that is not text", write("own.yaml", b"study: \xff\xfe\x00"), "own.yaml: not YAML (…)")
+yaml.refused("a profile with brackets ten thousand deep", write("own.yaml", "study: " + "["*10_000), "own.yaml: not YAML (…)")
+yaml.refused("a profile that is a list", write("own.yaml", "[1, 2]"), "own.yaml: expected `chapter:` with `name: value` lines below")
+yaml.refused("a profile with a parameter twice", edit("own.yaml", lambda b: b + b"40_mam:\n  mam_theta: 0.1\n  mam_theta: 0.2\n"), "own.yaml: not YAML ('mam_theta' is given twice)")
+yaml.refused("a profile without a seed", sub("own.yaml", "seed: 1000", "shards: 1"), "profile …own.yaml is run once for each seed: say which (--seed)")
+par.reading("`meld run`", meld("run", "--profile", "none")).refused("a profile that does not exist", nothing, "'none' is no profile; there are: demo, paper, …")
+par.reading("`meld check`", meld("check", "deeplessien", "{d}")).refused("a data set that does not exist", nothing, "no data set is called 'deeplessien'; there are: deeplesion, luna16, lits, nih_ln")
+par.reading("`meld phantom`", meld("phantom", "{d}/world", "--profile", "{d}/own.yaml")).refused("a world parameter that does not exist", write("own.yaml", "patients: 3"), "world parameter 'patients' is unknown; there are: train, val, …")
+
+def load(d):
+    from meld_nb.meld import load_model
+    model = load_model(d/"model.safetensors", "cpu")
+    return {k: v.numpy() for k, v in model.state_dict().items()}
+ck = Kind("Checkpoints", "checkpoint", "`load_model`", load)
+MODEL = "model.safetensors"
+def saved(change=lambda t: None, head=lambda h: None):
+    "The checkpoint with other tensors (a dict) or another header."
+    def _saved(d):
+        from meld_nb.backbone import read_tensors
+        from safetensors.torch import save_file
+        tensors, meta = read_tensors(d/MODEL)
+        change(tensors); head(meta)
+        save_file(tensors, d/MODEL, {"meta": json.dumps(meta)})
+    return _saved
+first = "trunk.fuse1.weight"
+ck.refused("the file is missing", drop(MODEL), f"{MODEL}: no such file")
+ck.refused("cut short", cut(MODEL), f"{MODEL}: not a safetensors file (…)")
+ck.refused("an empty file", write(MODEL, ""), f"{MODEL}: not a safetensors file (…)")
+ck.refused("text in its place", write(MODEL, "weights"*99), f"{MODEL}: not a safetensors file (…)")
+ck.refused("a tensor is missing", saved(lambda t: t.pop(first)), f"{MODEL}: does not fit the model: {first} is missing")
+ck.refused("a tensor too many", saved(lambda t: t.update(extra=t[first].clone())), f"{MODEL}: does not fit the model: extra is not part of the model")
+ck.refused("a tensor of another shape", saved(lambda t: t.update({first: t[first][:1].clone()})), f"{MODEL}: does not fit the model: {first} is …, expected …")
+ck.refused("a tensor of another type", saved(lambda t: t.update({first: t[first].long()})), f"{MODEL}: does not fit the model: {first} is …int64, expected …float32")
+ck.refused("weights that are NaN", saved(lambda t: t[first].fill_(float("nan"))), f"{MODEL}: does not fit the model: {first} has values that are not finite")
+ck.refused("the weights of another kind of model", saved(head=lambda h: h.update(model="LesaNet")), f"{MODEL}: holds 'LesaNet', expected a model saved by this project (MELD, …)")
+ck.refused("no description of the model", saved(head=lambda h: h.clear()), f"{MODEL}: holds 'no model', expected a model saved by this project (MELD, …)")
+ck.refused("no configuration", saved(head=lambda h: h.pop("config")), f"{MODEL}: its metadata has no 'config'; not written by this project")
+ck.refused("a setting that the model does not have", saved(head=lambda h: h["config"].update(layers=3)), f"{MODEL}: no model can be made of its settings (… unexpected keyword argument 'layers')")
+ck.refused("a setting out of its range", saved(head=lambda h: h["config"].update(box_nms_thresh=2)), f"{MODEL}: …box_nms_thresh is 2, expected a number in [0,1]")
+ck.refused("a setting that is a word", saved(head=lambda h: h["config"].update(head_width="wide")), f"{MODEL}: …head_width is 'wide', expected a whole number in [1,inf)")
+ck.refused("a layer of a billion units", saved(head=lambda h: h["config"].update(head_width=10**9)), f"{MODEL}: does not fit the model: heads.box.weight is [8, 8] of float32, expected [8, 1000000000] of float32; …")
+ck.refused("no note of the data that it was trained on", saved(head=lambda h: h.pop("meta")), f"{MODEL}: its metadata has no 'meta'; not written by this project")
+def detect(*more): return ck.reading("`meld detect`", meld("detect", "{d}/ct.nii", "--checkpoint", f"{{d}}/{MODEL}", "--out", "{d}/out", "--overlays", "0", "--device", "cpu", *more))
+detect("--experts", "kits").refused("an expert that the model does not have", nothing, "--experts: …model.safetensors has no expert 'kits'; it has: deeplesion, lits")
+detect("--score", "2").refused("a score above 1", nothing, "Invalid value for '--score': 2.0 is not in the range 0<=x<=1")
+detect().refused("a scan that is missing", drop("ct.nii"), "ct.nii: no such file or folder")
+detect().refused("a scan that is cut short", cut("ct.nii"), "ct.nii: cut short: … bytes of voxels, its header asks for 49152")
+detect("--series", "1.2").refused("a series of a file", nothing, "ct.nii: series= is for DICOM folders")
+detect("--device", "cuda:99").refused("a device that is not there", nothing, "device is 'cuda:99', expected one of cpu…")
+
+
+# ---- the tests -----------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory): return tmp_path_factory.mktemp("trees")
+
+@functools.cache
+def whole(case_read, tree): return case_read(tree)           # what an unbroken tree gives; the same reader is asked once
+
+@pytest.fixture
+def folder(request, trees, tmp_path):
+    "The case's own copy of its tree."
+    case = request.param
+    shutil.copytree(tiny.make(case.tree, trees), tmp_path/case.tree)
+    return tmp_path/case.tree
+
+names = [f"{c.kind}: {c.broken}" for c in CASES]
+
+def test_cases_have_names_of_their_own(): assert len(set(names)) == len(names), [n for n in names if names.count(n) > 1]
+
+@pytest.mark.parametrize("case,folder", [(c, c) for c in CASES], ids=names, indirect=["folder"])
+def test_bad_input(case, folder, trees, monkeypatch):
+    monkeypatch.setenv("MELD_QUIET", "1")
+    case.make(folder)
+    if case.check: return case.check(case.read(folder), whole(case.read, trees/case.tree))
+    with pytest.raises((InputError, Refusal)) as e: case.read(folder)
+    lines = [" ".join(l.split()) for l in str(e.value).splitlines()] if e.type is Refusal else [str(e.value)]
+    assert e.type is Refusal or "\n" not in str(e.value), f"more than a line: {e.value}"
+    assert any(re.search(_pattern(case.says), l) for l in lines), f"expected {case.says!r}, found:\n" + "\n".join(lines)
+
+
+# ---- the page ------------------------------------------------------------------------------------------------------
+
+def page():
+    "docs/bad_input.md."
+    text = lambda s: s.replace("|", "\\|").replace("<", "&lt;")
+    out = ["# Bad input", "", "What happens to input that is broken. Either it is handled right, and the table says how, or it is refused: one line that names the file, the place in it, what was found and what was expected "
+           "(`InputError` in Python; on the command line, `meld: ...` and an exit code that is not 0). Nothing is left out in silence.", "",
+           f"Each row is one of the {len(CASES)} cases of `tests/trust/test_bad_input.py`, from which this page is made; … stands for any text, and paths are shortened to their ends.", ""]
+    for kind in dict.fromkeys(c.kind for c in CASES):
+        out += [f"## {kind}", "", "| what is wrong | read by | what happens |", "|---|---|---|"]
+        out += [f"| {text(c.broken)} | {c.by} | {'handled: ' + text(c.says) if c.check else 'refused: `' + c.says.replace('|', chr(92) + '|') + '`'} |" for c in CASES if c.kind == kind] + [""]
+    return "\n".join(out)
+
+def test_the_page_is_in_step(): assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/trust/test_bad_input.py --write-docs"
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write-docs"]: sys.exit(__doc__)
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
