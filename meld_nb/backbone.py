@@ -172,8 +172,8 @@ def fill(
 def _check_fit(module, tensors, where):
     own = module.state_dict()
     wrong = [f"{k} is missing" for k in own if k not in tensors] + [f"{k} is not part of the model" for k in tensors if k not in own]
-    told = lambda t: f"{list(t.shape)} of {str(t.dtype).removeprefix('torch.')}"
-    wrong += [f"{k} is {told(v)}, expected {told(own[k])}" for k, v in tensors.items() if k in own and (v.shape, v.dtype) != (own[k].shape, own[k].dtype)]
+    wrong += [f"{k} is {list(v.shape)}, expected {list(own[k].shape)}" for k, v in tensors.items() if k in own and v.shape != own[k].shape]
+    wrong += [f"{k} is of type {v.dtype}, expected {own[k].dtype}" for k, v in tensors.items() if k in own and v.dtype != own[k].dtype]
     wrong += [f"{k} has values that are not finite" for k, v in tensors.items() if k in own and not v.isfinite().all()]
     if wrong: raise InputError(f"{where}: does not fit the model: " + "; ".join(wrong[:3]) + (f"; and {len(wrong)-3} more" if len(wrong) > 3 else ""))
 

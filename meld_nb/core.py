@@ -74,6 +74,7 @@ def read_json(
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
     except (ValueError, RecursionError, OSError) as e: raise InputError(f"{path}: not a JSON file ({e})") from None   # a number of 5000 digits is a ValueError
 
+# %% ../nbs/lib/00_core.ipynb #20aa269a
 def parse_yaml(
     text:str,
     where="the text", # file, for the message

@@ -181,7 +181,7 @@ def _nifti_header(path):
     "Fields of a NIfTI as the file has them: the library mends what makes no sense, and says nothing. InputError if they make none."
     try:
         with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as f: head = f.read(540)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e: raise InputError(f"{path}: broken or cut short ({e})") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as e: raise InputError(f"{path}: header cannot be read: broken or cut short ({e})") from None
     n, order = next(((n, o) for n in _NIFTI for o in "<>" if head[:4] == struct.pack(o + "i", n)), (0, ""))
     if not n or len(head) < n: raise InputError(f"{path}: header cannot be read (it does not begin as a NIfTI file, or is cut short)")
     h = {k: np.array(struct.unpack_from(order + kind, head, at), float) for k, (kind, at) in _NIFTI[n].items()}
