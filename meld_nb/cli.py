@@ -195,7 +195,7 @@ def _options(profile):
     if not str(profile).endswith((".yaml", ".yml")): return profile
     import yaml
     try: got = yaml.safe_load(Path(profile).read_text(encoding="utf-8"))
-    except (FileNotFoundError, yaml.YAMLError) as e: raise InputError(f"{profile}: {'no such file' if isinstance(e, OSError) else e}") from None
+    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError) as e: raise InputError(f"{profile}: {'no such file' if isinstance(e, OSError) else ' '.join(str(e).split())}") from None
     if not isinstance(got, dict): raise InputError(f"{profile}: expected `name: value` lines")
     return got
 

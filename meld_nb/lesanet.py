@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models.vgg import make_layers
 from torchvision.ops import roi_pool
 
-from .backbone import best_device, fill, read_tensors, read_weights, save_tensors
+from .backbone import best_device, read_tensors, read_weights, rebuild, save_tensors
 from .core import ORGANS, InputError, rng
 
 # %% ../nbs/lib/27_lesanet.ipynb #fc4118a0
@@ -366,11 +366,9 @@ def load_lesanet(
     "Read a LesaNet. InputError if the file is none, or has other terms."
     tensors, head = read_tensors(path)
     if head.get("model") != "LesaNet": raise InputError(f"{path}: not a LesaNet checkpoint")
-    own = head["config"]["terms"] or []
+    model = rebuild(LesaNet, tensors, head, path)
+    own = model.terms or []
     if terms is not None and list(terms) != own:
         t = next((i for i,(a,b) in enumerate(zip(own, terms)) if a != b), min(len(own), len(terms)))
         raise InputError(f"{path}: made for {len(own)} terms, {len(terms)} expected; they differ from term {t} on ({own[t:t+1]}, expected {list(terms[t:t+1])})")
-    model = LesaNet(**head["config"])
-    fill(model, tensors, path)
-    model.meta = head["meta"]
     return model.to(best_device(device)).eval()

@@ -20,7 +20,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign, nms
 from .core import DATASET_NAMES, ORGANS, ROLES, InputError, check_ranges
 from .boxes import Anchors, clip, decode, pad, to_centres, to_edges
-from .backbone import TRUNKS, Trunk, best_device, fill, nine, read_tensors, save_tensors, volume_features
+from .backbone import TRUNKS, Trunk, best_device, nine, read_tensors, rebuild, save_tensors, volume_features
 from .rpn import RPN, box_loss, objectness_loss, propose
 from .heads import Heads, MaskHead, cls_loss, dice_loss, fuse_scores, gate_loss, mask_targets, organ_weights, roi_features
 from .targets import PADDING, anchor_targets, hard_rois, is_role, roi_targets, sample_boxes, with_gt
@@ -441,10 +441,7 @@ def load_model(
     tensors, head = read_tensors(path)
     if head.get("model") not in MODELS: importlib.import_module("meld_nb.variants")   # others list themselves there
     if head.get("model") not in MODELS: raise InputError(f"{path}: holds {head.get('model') or 'no model'!r}, expected a model saved by this project ({', '.join(MODELS)})")
-    model = MODELS[head["model"]](**head["config"])
-    fill(model, tensors, path)
-    model.meta = head["meta"]
-    return model.to(best_device(device)).eval()
+    return rebuild(MODELS[head["model"]], tensors, head, path).to(best_device(device)).eval()
 
 def extended(
     model,       # a MELD

@@ -80,7 +80,7 @@ def _load(profile, study):
     path = Path(profile) if str(profile).endswith((".yaml", ".yml")) else study/"params"/f"{profile}.yaml"
     if not path.is_file(): raise InputError(f"{profile!r} is no profile; there are: {', '.join(sorted(p.stem for p in (study/'params').glob('*.yaml')))}")
     try: got = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as e: raise InputError(f"{path}: not YAML ({' '.join(str(e).split())})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as e: raise InputError(f"{path}: not YAML ({' '.join(str(e).split())})") from None
     if not isinstance(got, dict) or (bad := [k for k, v in got.items() if not isinstance(v, dict)]):
         raise InputError(f"{path}: expected chapters with `name: value` below each, found {bad[0]!r}" if isinstance(got, dict) else f"{path}: expected `chapter:` with `name: value` lines below")
     return {str(k): v for k, v in got.items() if not str(k).startswith("_")}

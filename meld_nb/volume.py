@@ -11,6 +11,7 @@ __all__ = ['SUFFIXES', 'Volume', 'Geometry', 'lps_axes', 'axis_codes', 'reorient
 # %% ../nbs/lib/10_volume.ipynb #77cd0c91
 import gzip, hashlib, os, re, tempfile, zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -332,17 +333,21 @@ def _read_dicom(files, geometry):
     return out
 
 # %% ../nbs/lib/10_volume.ipynb #e53d99e6
-def _open_png(path):
-    try: im = Image.open(path)
+@contextmanager
+def _png_errors(path):
+    "What Pillow raises, as InputError: a damaged file may raise anything."
+    try: yield
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
-    except (OSError, SyntaxError) as e: raise InputError(f"{path}: broken PNG ({e})") from None
+    except Exception as e: raise InputError(f"{path}: broken PNG ({e})") from None
+
+def _open_png(path):
+    with _png_errors(path): im = Image.open(path)
     if im.format != "PNG" or im.mode not in ("I;16", "I;16B", "I"): raise InputError(f"{path}: expected a 16-bit grey PNG (HU + 32768), got {im.format} of mode {im.mode}")
     return im
 
 def _read_png(path):
-    with _open_png(path) as im:
-        try: return (np.asarray(im).astype(np.int32) - 32768).astype(np.int16)
-        except (OSError, SyntaxError) as e: raise InputError(f"{path}: broken PNG ({e})") from None
+    with _open_png(path) as im, _png_errors(path): im.verify()   # the file's checksums, which decoding passes over
+    with _open_png(path) as im, _png_errors(path): return (np.asarray(im).astype(np.int32) - 32768).astype(np.int16)
 
 def _png_numbers(folder):
     "Slice number -> file."

@@ -158,6 +158,26 @@ def test_frames_map_boxes_as_sets_of_points(f, p, q):
     np.testing.assert_allclose(f.inverse().boxes3d(out), boxes, atol=1e-6)
 
 
+def test_frames_are_affine_maps_that_can_be_undone():
+    from meld_nb.frames import Frame
+    bad = [np.eye(3), np.zeros((4, 4)), np.diag([1., 1, 1, 2]), np.full((4, 4), np.nan), np.eye(4)[:3]]
+    for i, v in ((0, np.inf), (5, np.nan), (10, 0.), (5, -1e-13), (12, 1.), (13, 1e-9), (14, -1.)): bad.append(np.where(np.arange(16).reshape(4, 4) == i, v, np.eye(4)))
+    for m in bad:
+        with pytest.raises(InputError, match="frame a -> b"): Frame(m, "a", "b")
+    m = np.diag([1e-12, 1, -1, 1])                                         # the smallest that is taken
+    f = Frame(m, "a", "b")
+    m[0, 0] = 7                                                            # the frame keeps its own
+    assert f.matrix[0, 0] == 1e-12 and f.matrix.dtype == float and Frame.identity("p", "q").points([[1, 2, 3]]).tolist() == [[1, 2, 3]]
+    b, z = Frame(np.diag([1., 1, -1, 1]), "a", "b").boxes2d([[0, 1, 2, 3], [0, 0, 0, 0]], 5)               # one slice for all
+    assert z.tolist() == [-5, -5] and b[:, [1, 3]].tolist() == [[1, 3], [0, 0]]
+    for axes in ([2, 1, 0], [0, 2, 1], [1, 2, 0]):                         # z into x or y: boxes map in 3D, and lie on no slice
+        g = Frame(np.eye(4)[[*axes, 3]], "a", "b")
+        assert g.boxes3d([[1, 2, 3, 4, 5, 6]]).tolist() == [[np.array([1, 2, 3])[axes][i] for i in range(3)] + [np.array([4, 5, 6])[axes][i] for i in range(3)]]
+        with pytest.raises(InputError, match="axial"): g.boxes2d([[0, 0, 1, 1]], 0)
+    for i in (1, 2, 4, 6, 8, 9):                                           # a shear of any two axes turns boxes
+        with pytest.raises(InputError, match="turns boxes" if i < 8 else "turns boxes|axial"): Frame(np.where(np.arange(16).reshape(4, 4) == i, .1, np.eye(4)), "a", "b").boxes2d([[0, 0, 1, 1]], 0)
+
+
 @given(turns, st.tuples(*[number(.05, 20)]*3), st.tuples(*[number(-1e4, 1e4)]*3), points, number(0, 90))
 def test_frames_of_the_world_agree_with_itk(turn, spacing, origin, p, angle):
     import SimpleITK as sitk
@@ -544,6 +564,71 @@ def test_nrm_shrinks_with_sigma_and_forgets_order(world, one, two, data):
     o, q = data.draw(st.permutations(range(len(props)))), data.draw(st.permutations(range(len(lesions))))
     text = lambda d: sorted(zip(d.volume_id, d.z, d.score, d.expert))
     assert text(suspicious(props, lesions, lo)) == text(suspicious(props.iloc[o], lesions.iloc[q], lo))
+
+
+# what mining and stacking refuse, and by which words
+
+GOOD = pd.DataFrame(dict(volume_id=["v", "v"], patient_id="p", z=[3, 4], x1=[0., 20], y1=0., x2=[9., 29], y2=9., score=[.5, .9], expert="lits", lesion_id=["a", "b"], role="annotated"))
+EMB, TINY = np.zeros((2, 3), np.float32), 1e-9
+
+
+def calls(): # name -> function of changed arguments, its tables, the columns that each needs
+    from meld_nb.mam import match_missing
+    from meld_nb.nrm import suspicious
+    from meld_nb.stack import stack
+    place = ["volume_id", "z", *BOX2]
+    return dict(mam=(lambda lesions=GOOD, proposals=GOOD, lesion_emb=EMB, proposal_emb=EMB, **kw: match_missing(lesions, proposals, lesion_emb, proposal_emb, **kw),
+                     dict(lesions=[*place, "patient_id", "lesion_id", "role"], proposals=[*place, "patient_id", "score"])),
+                nrm=(lambda lesions=GOOD, proposals=GOOD, **kw: suspicious(proposals, lesions, **kw), dict(lesions=[*place, "role"], proposals=[*place, "patient_id", "score", "expert"])),
+                stack=(lambda detections2d=GOOD, **kw: stack(detections2d, **kw), dict(detections2d=[*place, "score"])))
+
+
+def refuses_bad_tables(name):
+    call, needs = calls()[name]
+    call()
+    for table, columns in needs.items():
+        for c in columns:
+            with pytest.raises(InputError, match=f"{table}: column '{c}' is missing"): call(**{table: GOOD.drop(columns=c)})
+        call(**{table: GOOD[columns].assign(extra=1).sample(frac=1, random_state=1)})
+        for c in [c for c in columns if c in (*BOX2, "score", "z")]:
+            spoilt = GOOD.astype({c: float}).set_axis([17, 42]); spoilt.loc[42, c] = np.nan
+            with pytest.raises(InputError, match=f"{table}, row 42: {c} is nan"): call(**{table: spoilt})
+        with pytest.raises(InputError, match=f"{table}, row 42: x2 is 19.0, less than x1, 20.0"): call(**{table: GOOD.assign(x2=[9., 19]).set_axis([17, 42])})
+
+
+def bounded(name, parameter, lo, hi, open_above=False):
+    call, _ = calls()[name]
+    for v in [lo, *([hi - TINY] if open_above else [hi])]: call(**{parameter: v})
+    for v in (lo - TINY, hi if open_above else hi + TINY, np.nan):
+        with pytest.raises(InputError, match=f"^{parameter} is "): call(**{parameter: v})
+
+
+def test_stack_refuses():
+    refuses_bad_tables("stack"); bounded("stack", "iou", 0, 1, open_above=True)
+    call, _ = calls()["stack"]
+    for z in (3.5, -.25):
+        with pytest.raises(InputError, match=f"detections2d, row 42: z is {z}, expected the whole number"): call(detections2d=GOOD.assign(z=[3, z]).set_axis([17, 42]))
+
+
+def test_nrm_refuses():
+    refuses_bad_tables("nrm")
+    for p in ("sigma", "iou_known", "nms"): bounded("nrm", p, 0, 1)
+    with pytest.raises(InputError, match="experts is 'lits', expected a list"): calls()["nrm"][0](experts="lits")
+
+
+def test_mam_refuses():
+    refuses_bad_tables("mam")
+    for p in ("iou_annotated", "nms"): bounded("mam", p, 0, 1)
+    call, _ = calls()["mam"]
+    for theta in (0, 1e9): call(theta=theta)
+    for theta in (-TINY, np.inf, np.nan):
+        with pytest.raises(InputError, match="theta is "): call(theta=theta)
+    for e in ("lesion_emb", "proposal_emb"):
+        for shape in ((3, 3), (1, 3), (2,), (2, 3, 1)):
+            with pytest.raises(InputError, match=rf"{e} has shape \({shape[0]}"): call(**{e: np.zeros(shape, np.float32)})
+        with pytest.raises(InputError, match="expected the same embedding"): call(**{e: np.zeros((2, 4), np.float32)})
+        for v in (np.nan, np.inf):
+            with pytest.raises(InputError, match=f"{e}, row 1: the embedding"): call(**{e: np.array([[0, 0, 0], [0, v, 0]], np.float32)})
 
 
 # targets and sampling
