@@ -65,12 +65,8 @@ def constants(n):
 
 def axes(n):
     if not isinstance(n, ast.Call) or _name(n) not in _REDUCE: return
-    other = lambda c: ast.Constant({0: 1, 1: 0, 2: 1, -1: 0}[c.value])
-    axis = lambda c: isinstance(c, ast.Constant) and type(c.value) is int and c.value in (0, 1, 2)
-    for i, a in enumerate(n.args):
-        if axis(a): yield _with(n, args=_replace(n.args, i, other(a)))
-    for i, k in enumerate(n.keywords):
-        if k.arg in ("axis", "dim") and axis(k.value): yield _with(n, keywords=_replace(n.keywords, i, ast.keyword(k.arg, other(k.value))))
+    for a in [*n.args, *[k.value for k in n.keywords if k.arg in ("axis", "dim")]]:
+        if isinstance(a, ast.Constant) and type(a.value) is int and a.value in (0, 1, 2): yield a, ast.Constant({0: 1, 1: 0, 2: 1}[a.value])
 
 
 def arguments(n):

@@ -17,6 +17,7 @@ from meld_nb.core import InputError
 PAT = {"a/1": "a", "a/2": "a", "b/1": "b", "c/1": "c"}                     # volumes and their patients
 VOLUMES = [*PAT, "empty/1", "empty/2"]
 BOX2, BOX3 = ["x1", "y1", "x2", "y2"], ["x1", "y1", "z1", "x2", "y2", "z2"]
+TINY = 1e-9
 corner, side, slices = st.integers(0, 9), st.integers(0, 6), st.integers(0, 3)
 shifts = st.sampled_from([0, -7, 123_456, 1_000_000, -1_000_000])          # a power of ten keeps sizes exact
 scores = st.integers(0, 8).map(lambda k: k/8)                              # many are equal
@@ -356,15 +357,16 @@ def cases(draw):
     return det, truth.drop(columns="score"), SLICES if dims == "2d" else VOLUMES, kw | dict(dims=dims), table
 
 
-def curve_of(det, truth, images, kw, table): # FPs per image and sensitivity when the k best boxes are kept, k = 1, 2, ...
+def curve_of(det, truth, images, kw, table): # FPs per image and sensitivity when the k best boxes are kept, k = 1, 2, ...; what became of each box; by which score each lesion is found
     order = sorted(range(len(det)), key=lambda i: (-det.score.iloc[i], i))
-    fps, sens, n, found = [], [], 0, set()
+    fps, sens, n, found, fate = [], [], 0, {}, [""]*len(det)
     for i in order:
         hits = sorted((j for j in range(len(truth)) if table[i, j] >= kw["threshold"]), key=lambda j: (-table[i, j], j))
         if kw["rule"] == "strict": hits = [j for j in hits if j not in found][:1]
-        n, found = n + (not hits), found | set(hits)
+        fate[i] = "fp" if not hits else "hit" if set(hits) - set(found) else "neutral"
+        n, found = n + (not hits), {j: det.score.iloc[i] for j in hits} | found
         fps.append(n/len(images)); sens.append(len(found)/len(truth) if len(truth) else np.nan)
-    return np.array(fps), np.array(sens)
+    return np.array(fps), np.array(sens), fate, [found.get(j, np.nan) for j in range(len(truth))]
 
 
 def froc_of(case):
@@ -376,9 +378,12 @@ def froc_of(case):
 @given(cases(), st.lists(number(0, 3), min_size=1, max_size=4))
 def test_froc_is_the_definition(case, rates):
     det, truth, images, kw, table = case
-    f, (fps, sens) = froc_of(case), curve_of(*case)
+    f, (fps, sens, fate, by) = froc_of(case), curve_of(*case)
+    assert f.outcome.tolist() == fate
+    np.testing.assert_array_equal(f.found, by)
+    assert f.counts == dict(images=len(images), lesions=len(truth), found=int(np.isfinite(by).sum()), detections=len(det), fps=fate.count("fp"), neutral=fate.count("neutral"))
     np.testing.assert_allclose(f.fps, fps, atol=1e-12); np.testing.assert_allclose(f.sensitivity, sens, atol=1e-12)
-    assert (np.diff(f.fps) >= 0).all() and (np.diff(f.thresholds) <= 0).all() and f.counts["images"] == len(images)
+    assert (np.diff(f.fps) >= 0).all() and (np.diff(f.thresholds) <= 0).all()
     if len(truth): assert (np.diff(f.sensitivity) >= 0).all() and ((0 <= f.sensitivity) & (f.sensitivity <= 1)).all()
     s = sorted(det.score, reverse=True)
     for r in rates:
@@ -443,33 +448,93 @@ def test_froc_draws_are_studies_of_copied_patients(case, seed):
     assume("members" not in kw and kw["dims"] != "2d" and len(truth))
     groups = PAT | {"empty/1": "e", "empty/2": "a"}
     f = froc_of(case)
-    got = f.draws(groups, 3, seed)
-    for row, w in zip(got, resample([groups[v] for v in f.volumes], 3, seed)):
+    got, half, t = f.draws(groups, 3, seed), f.fp_draws(groups=groups, sensitivity=.5, n=3, seed=seed), f.bootstrap(groups, 3, seed, fps=[.25, 1])
+    assert list(t) == ["fp", "low", "high", "sensitivity", "measure"] and t.measure.tolist() == ["sensitivity", "sensitivity", "average"]
+    np.testing.assert_array_equal(t.fp, [.25, 1, np.nan]); np.testing.assert_array_equal(t.sensitivity, [*f.at([.25, 1]), f.average])
+    np.testing.assert_allclose(t[["low", "high"]].T, np.nanquantile(f.draws(groups, 3, seed, [.25, 1]), [.025, .975], axis=0))
+    for row, fp, w in zip(got, half, resample([groups[v] for v in f.volumes], 3, seed)):
         copies = [(v, f"{v}#{c}") for v, k in zip(f.volumes, w) for c in range(int(k))]
         copied = lambda d: pd.concat([d[:0], *[d[d.volume_id == v].assign(volume_id=new) for v, new in copies]], ignore_index=True)
         again = froc_of((copied(det.assign(rank=np.arange(len(det)))).sort_values("rank", kind="stable"), copied(truth), [n for _, n in copies], kw, None))
-        np.testing.assert_allclose(row, [*again.at(f.average_at), again.average], atol=1e-12)
+        np.testing.assert_allclose(row, [*again.at(f.average_at), again.average], atol=1e-12); np.testing.assert_allclose(fp, again.fp_at(.5), atol=1e-12)
 
 
-@given(st.lists(st.tuples(st.sampled_from("st"), st.integers(-8, 8), st.integers(0, 4)), max_size=12), st.lists(st.tuples(st.sampled_from("st"), st.integers(-8, 8), st.integers(0, 6)), max_size=4),
-       st.lists(st.tuples(st.sampled_from("st"), st.integers(-8, 8), st.sampled_from([-1, 2, 6])), max_size=3), st.integers(1, 6))
+sphere = lambda last, most: st.lists(st.tuples(st.sampled_from("st"), *[st.sampled_from([-4, -3, 0, 3, 4])]*3, last), max_size=most)   # 3-4-5: on a sphere exactly
+
+
+@given(sphere(st.integers(0, 4), 12), sphere(st.integers(1, 12), 4), sphere(st.sampled_from([-1, 2, 6, 10]), 3), st.integers(1, 6))
 def test_froc_of_luna16_is_the_definition(marks, nodules, excluded, most):
     from meld_nb.froc import froc_luna16
-    table = lambda rows, last: pd.DataFrame([(s, float(x), 0., 0., float(v)) for s, x, v in rows], columns=["seriesuid", "coordX", "coordY", "coordZ", last]).astype({last: float})
-    got = froc_luna16(table(marks, "probability"), table(nodules, "diameter_mm"), table(excluded, "diameter_mm"), ["s", "t", "u"], max_marks=most)
-    near = lambda m, n: m[0] == n[0] and abs(m[1] - n[1]) < (10 if n[2] < 0 else n[2])/2
+    table = lambda rows, last: pd.DataFrame([(s, *map(float, r)) for s, *r in rows], columns=["seriesuid", "coordX", "coordY", "coordZ", last]).astype({last: float})
+    got = froc_luna16(table(marks, "probability"), table(nodules, "diameter_mm"), table([*excluded, ("not listed", 0, 0, 0, 5)], "diameter_mm"), ["s", "t", "u"], max_marks=most)
+    near = lambda m, n: m[0] == n[0] and 4*sum((a - b)**2 for a, b in zip(m[1:4], n[1:4])) < (100 if n[4] < 0 else n[4]**2)
     kept = []
     for s in "stu":                                                       # at most `most` of a scan: all above the score of the first that is too many
-        p = sorted((m[2] for m in marks if m[0] == s), reverse=True)
+        p = sorted((m[4] for m in marks if m[0] == s), reverse=True)
         bar = p[most] if len(p) > most else -1
-        kept += [m for m in marks if m[0] == s and m[2] > bar]
+        kept += [m for m in marks if m[0] == s and m[4] > bar]
     found, dropped = ([any(near(m, n) for n in of) for m in kept] for of in (nodules, excluded))
-    levels = sorted({m[2] for m, f, d in zip(kept, found, dropped) if f or not d}, reverse=True)
-    fps = [0.] + [sum(m[2] >= t and not (f or d) for m, f, d in zip(kept, found, dropped))/3 for t in levels]
-    sens = [0.] + [sum(any(near(m, n) and m[2] >= t for m in kept) for n in nodules)/max(1, len(nodules)) for t in levels]
+    levels = sorted({m[4] for m, f, d in zip(kept, found, dropped) if f or not d}, reverse=True)
+    fps = [0.] + [sum(m[4] >= t and not (f or d) for m, f, d in zip(kept, found, dropped))/3 for t in levels]
+    sens = [0.] + [sum(any(near(m, n) and m[4] >= t for m in kept) for n in nodules)/max(1, len(nodules)) for t in levels]
     np.testing.assert_allclose(got.fps, fps, atol=1e-12)
     if nodules: np.testing.assert_allclose(got.sensitivity, sens, atol=1e-12)
     assert (got.counts["over_limit"], got.counts["excluded"]) == (len(marks) - len(kept), sum(d and not f for f, d in zip(found, dropped)))
+
+
+def test_froc_reads_half_slices_and_other_orders():
+    from meld_nb.froc import compare, froc
+    box = pd.DataFrame(dict(volume_id=["v"], x1=0., y1=0., z1=0., x2=9., y2=9., z2=1., score=.5))
+    half = box.drop(columns="score").assign(z1=1.5, z2=2.5)               # inclusive: half a slice is shared, of three and a half
+    for share, found in ((1/7, 1), (1/7 + 1e-9, 0)): assert froc(box, half, ["v"], dims="3d", threshold=share).counts["found"] == found
+    for z, found in ((0, 1), (1, 1), (1.5, 0), (-.5, 0)): assert froc(box, half.assign(z=z), ["v"], threshold=.9).counts["found"] == found
+    lesions = pd.DataFrame(dict(volume_id=["a", "b", "c"], z=0, x1=0., y1=0., x2=9., y2=9.))
+    one, two = (lesions.assign(score=s) for s in ([.9, .8, .7], [.2, .3, .4]))
+    two = two.assign(x1=[0, 50, 0], x2=[9, 59, 9])
+    images = [("a", 0), ("a", 1), ("b", 0), ("c", 0)]
+    curve = lambda d, t=lesions, im=images, **kw: froc(d, t, im, dims="2d", **kw)
+    groups = dict(a="p", b="q", c="r")
+    assert compare(curve(one), curve(two), groups, 50) == compare(curve(one), curve(two, im=images[::-1]), groups, 50)
+    for other, says in ((curve(two, im=[*images, ("c", 1)]), "slices or lesions"), (curve(two, lesions[:2]), "slices or lesions"), (curve(two, average_at=(1,)), "averaged at different"),
+                        (curve(two, im=[*images, ("d", 0)]), "different images"), (curve(two, pd.concat([lesions, lesions[:1]])), "slices or lesions")):
+        with pytest.raises(InputError, match=says): compare(curve(one), other, groups, 50)
+
+
+@pytest.mark.filterwarnings("error")
+def test_froc_refuses():
+    from meld_nb.froc import froc, froc_luna16
+    flat_box, deep = ["z", *BOX2], BOX3
+    d = pd.DataFrame(dict(volume_id=["v", "v"], stack_id=[4, 5], z=1, z1=1, z2=1, x1=[0., 20], y1=0., x2=[9., 29], y2=9., score=[.5, .9]))
+    for dims, mine, theirs in (("2d", flat_box, flat_box), ("p3d", deep, flat_box), ("3d", deep, deep), ("stack", [*deep, "stack_id"], flat_box)):
+        images = [("v", 1)] if dims == "2d" else ["v"]
+        call = lambda det=d, truth=d.drop(columns="score"), members=d if dims == "stack" else None, **kw: froc(det, truth, images, dims=dims, members=members, **kw)
+        assert call(det=d[["volume_id", "score", *mine]], truth=d[["volume_id", *theirs]]).average == 1
+        assert np.isnan(call(truth=d[:0]).average) and call(det=d[:0], members=d[:0]).average == 0           # and no warning
+        for table, columns in (("det", ["volume_id", "score", *mine]), ("truth", ["volume_id", *theirs]), *([("members", ["stack_id", *flat_box])] if dims == "stack" else [])):
+            name = dict(det="detections").get(table, table)
+            for c in columns:
+                with pytest.raises(InputError, match=f"{name}: column '{c}' is missing"): call(**{table: d.drop(columns=c)})
+                if c not in ("volume_id", "stack_id"):
+                    spoilt = d.astype({c: float}).set_axis([17, 42]); spoilt.loc[42, c] = np.inf
+                    with pytest.raises(InputError, match=f"{name}, row 42: {c} is inf"): call(**{table: spoilt})
+            if table != "members":
+                with pytest.raises(InputError, match=f"{name}, row 42: volume 'w'.* is not among the images"): call(**{table: d.assign(volume_id=["v", "w"]).set_axis([17, 42])})
+        for t in (TINY, 1): call(threshold=t)
+        for t in (0, 1 + TINY, -1, np.nan):
+            with pytest.raises(InputError, match="^threshold is "): call(threshold=t)
+    with pytest.raises(InputError, match="volume 'v', z 2 is not among"): froc(d.assign(z=2), d, [("v", 1)], dims="2d")
+    f = froc(d, d, ["v"])
+    assert f.threshold_at(0) == .5
+    for fp in (-TINY, np.nan):
+        with pytest.raises(InputError, match="^fp is "): f.threshold_at(fp)
+    at = dict(seriesuid=["s", "s"], coordX=[0., 30.], coordY=0., coordZ=0.)
+    luna = dict(marks=pd.DataFrame(at | dict(probability=.5)), nodules=pd.DataFrame(at | dict(diameter_mm=5.)), excluded=pd.DataFrame(at | dict(diameter_mm=-1.)))
+    for table, t in luna.items():
+        for c in t:
+            with pytest.raises(InputError, match=f"{table}: column '{c}' is missing"): froc_luna16(**luna | {table: t.drop(columns=c)}, scans=["s"])
+            if c != "seriesuid":
+                spoilt = t.set_axis([17, 42]); spoilt.loc[42, c] = np.nan
+                with pytest.raises(InputError, match=f"{table}, row 42: {c} is nan"): froc_luna16(**luna | {table: spoilt}, scans=["s"])
 
 
 # MAM and NRM
@@ -569,7 +634,7 @@ def test_nrm_shrinks_with_sigma_and_forgets_order(world, one, two, data):
 # what mining and stacking refuse, and by which words
 
 GOOD = pd.DataFrame(dict(volume_id=["v", "v"], patient_id="p", z=[3, 4], x1=[0., 20], y1=0., x2=[9., 29], y2=9., score=[.5, .9], expert="lits", lesion_id=["a", "b"], role="annotated"))
-EMB, TINY = np.zeros((2, 3), np.float32), 1e-9
+EMB = np.zeros((2, 3), np.float32)
 
 
 def calls(): # name -> function of changed arguments, its tables, the columns that each needs
