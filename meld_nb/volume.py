@@ -246,8 +246,9 @@ def _read_itk(path):
     return sitk.GetArrayFromImage(image), _geometry(image, path)
 
 # %% ../nbs/lib/10_volume.ipynb #1e6c2b7e
-_TAGS = ["SeriesInstanceUID", "SeriesDescription", "StudyInstanceUID", "PatientID", "Modality", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "ImagePositionPatient",
-         "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "PhotometricInterpretation", "RescaleIntercept", "RescaleSlope"]
+_TEXT = ["SeriesInstanceUID", "SeriesDescription", "StudyInstanceUID", "PatientID", "Modality", "PhotometricInterpretation"]
+_TAGS = [*_TEXT, "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
+         "RescaleIntercept", "RescaleSlope"]
 
 def dicom_series(
     folder:str|Path, # read without its sub-folders
@@ -259,19 +260,23 @@ def dicom_series(
         if not is_dicom(p):
             if p.suffix.lower() == ".dcm" or not p.suffix and not p.stat().st_size: raise InputError(f"{p}: broken DICOM file (it does not begin as one)")
             continue
-        try: ds = pydicom.dcmread(p, stop_before_pixels=True, specific_tags=_TAGS)
-        except (AttributeError, EOFError, KeyError, ValueError, OSError, pydicom.errors.InvalidDicomError) as e: raise InputError(f"{p}: broken DICOM file ({e})") from None
-        kind = UID(str(ds.file_meta.get("MediaStorageSOPClassUID", ""))).name
+        try:
+            ds = pydicom.dcmread(p, stop_before_pixels=True, specific_tags=_TAGS)
+            kind, whole = UID(str(ds.file_meta.get("MediaStorageSOPClassUID", ""))).name, "TransferSyntaxUID" in ds.file_meta
+            for tag in _TEXT: ds.get(tag)                                  # read now: pydicom waits until it is asked
+        except Exception as e: raise InputError(f"{p}: broken DICOM file ({' '.join(str(e).split())})") from None   # a damaged header may raise anything
         if "Rows" in ds: series.setdefault(str(ds.get("SeriesInstanceUID", "")), []).append(ds)
-        elif not kind or "Image Storage" in kind: raise InputError(f"{p}: broken DICOM file (its header ends before the image's size)")   # reports and directories have none
+        elif not whole or not kind or "Image Storage" in kind: raise InputError(f"{p}: broken DICOM file (its header ends before the image's size)")   # reports and directories have none
     return series
+
+def _given(ds, tag): return tag in ds and bool(ds.get_item(tag).value)   # without a look at what it says
 
 def _values(ds, tag, n):
     "The `n` numbers of a DICOM tag. InputError names the file."
     try: v = np.atleast_1d(np.array(ds[tag].value, dtype=float))
-    except (KeyError, TypeError, ValueError): v = np.zeros(0)
+    except (KeyError, NotImplementedError, OverflowError, TypeError, ValueError): v = np.zeros(0)
     if len(v) != n or not np.isfinite(v).all():
-        got = "is missing" if tag not in ds or not ds.get_item(tag).value else f"is {ds.get_item(tag).value!r}, expected {n} number{'s'*(n > 1)}"
+        got = "is missing" if not _given(ds, tag) else f"is {ds.get_item(tag).value!r}, expected {n} number{'s'*(n > 1)}"
         raise InputError(f"{ds.filename}: DICOM tag {tag} {got}" + ("; multi-frame files are not read: convert to single slices or NIfTI" if "NumberOfFrames" in ds else ""))
     return v
 
@@ -294,8 +299,8 @@ def order_slices(
     name = lambda i: Path(headers[i].filename).name
     where = Path(headers[0].filename).parent
     for ds in headers:
-        if ds.get("NumberOfFrames") and _values(ds, "NumberOfFrames", 1) != 1: raise InputError(f"{ds.filename}: multi-frame files are not read: convert to single slices or NIfTI")
-        if ds.get("SamplesPerPixel") and _values(ds, "SamplesPerPixel", 1) != 1: raise InputError(f"{ds.filename}: a colour image; expected CT")
+        if _given(ds, "NumberOfFrames") and _values(ds, "NumberOfFrames", 1) != 1: raise InputError(f"{ds.filename}: multi-frame files are not read: convert to single slices or NIfTI")
+        if _given(ds, "SamplesPerPixel") and _values(ds, "SamplesPerPixel", 1) != 1: raise InputError(f"{ds.filename}: a colour image; expected CT")
         if (kind := str(ds.get("Modality") or "CT")) != "CT": raise InputError(f"{ds.filename}: an image of modality {kind}; expected CT")
         if (kind := str(ds.get("PhotometricInterpretation") or "MONOCHROME2")) != "MONOCHROME2": raise InputError(f"{ds.filename}: its PhotometricInterpretation is {kind}, expected MONOCHROME2: values would not be Hounsfield units")
         for tag in ("RescaleSlope", "RescaleIntercept"): _values(ds, tag, 1)   # without them the values are no Hounsfield units
