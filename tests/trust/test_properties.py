@@ -369,6 +369,14 @@ def curve_of(det, truth, images, kw, table): # FPs per image and sensitivity whe
     return np.array(fps), np.array(sens), fate, [found.get(j, np.nan) for j in range(len(truth))]
 
 
+def reached(f, fps, sens): # `fp_at`: where a line through the points first reaches each level, and the middle between two
+    levels = np.unique(np.r_[sens, 0., 1.])
+    for want in [*levels, *(levels[1:] + levels[:-1])/2]:
+        k = next((k for k, s in enumerate(sens) if s >= want), None)
+        at = 0. if want == 0 else np.nan if k is None else fps[0] if k == 0 else fps[k-1] + (want - sens[k-1])*(fps[k] - fps[k-1])/(sens[k] - sens[k-1])
+        np.testing.assert_allclose(f.fp_at(want), at, atol=1e-12)
+
+
 def froc_of(case):
     from meld_nb.froc import froc
     det, truth, images, kw, _ = case
@@ -393,11 +401,7 @@ def test_froc_is_the_definition(case, rates):
         if kw["rule"] == "field":
             assert n(t) <= r*len(images) + 1e-9 and (t == np.inf or t in s)
             for lower in [q for q in s if q < t]: assert n(lower) > r*len(images) - 1e-9
-    levels = np.unique(np.r_[sens, 0., 1.]) if len(truth) else []
-    for want in [*levels, *(levels[1:] + levels[:-1])/2] if len(truth) else []:   # where a line through the points first reaches it
-        k = next((k for k, s in enumerate(sens) if s >= want), None)
-        at = 0. if want == 0 else np.nan if k is None else fps[0] if k == 0 else fps[k-1] + (want - sens[k-1])*(fps[k] - fps[k-1])/(sens[k] - sens[k-1])
-        np.testing.assert_allclose(f.fp_at(want), at, atol=1e-12)
+    if len(truth): reached(f, fps, sens)
     if len(truth): assert abs(f.average - np.mean([f.at(r) for r in (1/8, 1/4, 1/2, 1, 2, 4, 8)])) < 1e-12
 
 
@@ -478,7 +482,7 @@ def test_froc_of_luna16_is_the_definition(marks, nodules, excluded, most):
     fps = [0.] + [sum(m[4] >= t and not (f or d) for m, f, d in zip(kept, found, dropped))/3 for t in levels]
     sens = [0.] + [sum(any(near(m, n) and m[4] >= t for m in kept) for n in nodules)/max(1, len(nodules)) for t in levels]
     np.testing.assert_allclose(got.fps, fps, atol=1e-12)
-    if nodules: np.testing.assert_allclose(got.sensitivity, sens, atol=1e-12)
+    if nodules: np.testing.assert_allclose(got.sensitivity, sens, atol=1e-12); reached(got, fps, sens)   # hits and false positives of one score together
     assert (got.counts["over_limit"], got.counts["excluded"]) == (len(marks) - len(kept), sum(d and not f for f, d in zip(found, dropped)))
 
 
