@@ -11,6 +11,7 @@ __all__ = ['SUFFIXES', 'MOST_VOXELS', 'MOST_PIXELS', 'Volume', 'Geometry', 'lps_
 # %% ../nbs/lib/10_volume.ipynb #77cd0c91
 import gzip, hashlib, os, re, struct, tempfile, zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -292,8 +293,9 @@ def _read_itk(path):
     return sitk.GetArrayFromImage(image), _geometry(image, path)
 
 # %% ../nbs/lib/10_volume.ipynb #1e6c2b7e
-_TAGS = ["SeriesInstanceUID", "SeriesDescription", "StudyInstanceUID", "Modality", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "ImagePositionPatient",
-         "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "PhotometricInterpretation", "RescaleIntercept", "RescaleSlope"]
+_TEXT = ["SeriesInstanceUID", "SeriesDescription", "StudyInstanceUID", "Modality", "PhotometricInterpretation"]
+_TAGS = [*_TEXT, "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
+         "RescaleIntercept", "RescaleSlope"]
 
 def dicom_series(
     folder:str|Path, # read without its sub-folders
@@ -308,19 +310,22 @@ def dicom_series(
         try:
             if pydicom.filereader.read_file_meta_info(p).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian: raise InputError(f"{p}: a deflated DICOM file is not read: convert it to an uncompressed one")
             ds = pydicom.dcmread(p, stop_before_pixels=True, specific_tags=_TAGS)
+            kind, whole = UID(str(ds.file_meta.get("MediaStorageSOPClassUID", ""))).name, "TransferSyntaxUID" in ds.file_meta
+            for tag in _TEXT: ds.get(tag)                                  # read now: pydicom waits until it is asked
         except InputError: raise
-        except (AttributeError, EOFError, KeyError, ValueError, OSError, pydicom.errors.InvalidDicomError) as e: raise InputError(f"{p}: broken DICOM file ({e})") from None
-        kind = UID(str(ds.file_meta.get("MediaStorageSOPClassUID", ""))).name
+        except Exception as e: raise InputError(f"{p}: broken DICOM file ({' '.join(str(e).split())})") from None   # a damaged header may raise anything
         if "Rows" in ds: series.setdefault(str(ds.get("SeriesInstanceUID", "")), []).append(ds)
-        elif not kind or "Image Storage" in kind: raise InputError(f"{p}: broken DICOM file (its header ends before the image's size)")   # reports and directories have none
+        elif not whole or not kind or "Image Storage" in kind: raise InputError(f"{p}: broken DICOM file (its header ends before the image's size)")   # reports and directories have none
     return series
+
+def _given(ds, tag): return tag in ds and bool(ds.get_item(tag).value)   # without a look at what it says
 
 def _values(ds, tag, n):
     "The `n` numbers of a DICOM tag. InputError names the file."
     try: v = np.atleast_1d(np.array(ds[tag].value, dtype=float))
-    except (KeyError, TypeError, ValueError): v = np.zeros(0)
+    except (KeyError, NotImplementedError, OverflowError, TypeError, ValueError): v = np.zeros(0)
     if len(v) != n or not np.isfinite(v).all():
-        got = "is missing" if tag not in ds or not ds.get_item(tag).value else f"is {ds.get_item(tag).value!r}, expected {n} number{'s'*(n > 1)}"
+        got = "is missing" if not _given(ds, tag) else f"is {ds.get_item(tag).value!r}, expected {n} number{'s'*(n > 1)}"
         raise InputError(f"{ds.filename}: DICOM tag {tag} {got}" + ("; multi-frame files are not read: convert to single slices or NIfTI" if "NumberOfFrames" in ds else ""))
     return v
 
@@ -343,8 +348,8 @@ def order_slices(
     name = lambda i: Path(headers[i].filename).name
     where = Path(headers[0].filename).parent
     for ds in headers:
-        if ds.get("NumberOfFrames") and _values(ds, "NumberOfFrames", 1) != 1: raise InputError(f"{ds.filename}: multi-frame files are not read: convert to single slices or NIfTI")
-        if ds.get("SamplesPerPixel") and _values(ds, "SamplesPerPixel", 1) != 1: raise InputError(f"{ds.filename}: a colour image; expected CT")
+        if _given(ds, "NumberOfFrames") and _values(ds, "NumberOfFrames", 1) != 1: raise InputError(f"{ds.filename}: multi-frame files are not read: convert to single slices or NIfTI")
+        if _given(ds, "SamplesPerPixel") and _values(ds, "SamplesPerPixel", 1) != 1: raise InputError(f"{ds.filename}: a colour image; expected CT")
         if (kind := str(ds.get("Modality") or "CT")) != "CT": raise InputError(f"{ds.filename}: an image of modality {kind}; expected CT")
         if (kind := str(ds.get("PhotometricInterpretation") or "MONOCHROME2")) != "MONOCHROME2": raise InputError(f"{ds.filename}: its PhotometricInterpretation is {kind}, expected MONOCHROME2: values would not be Hounsfield units")
         for tag in ("RescaleSlope", "RescaleIntercept"): _values(ds, tag, 1)   # without them the values are no Hounsfield units
@@ -386,17 +391,21 @@ def _read_dicom(files, geometry):
     return out
 
 # %% ../nbs/lib/10_volume.ipynb #e53d99e6
-def _open_png(path):
-    try: im = Image.open(path)
+@contextmanager
+def _png_errors(path):
+    "What Pillow raises, as InputError: a damaged file may raise anything."
+    try: yield
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e: raise InputError(f"{path}: broken PNG ({e})") from None
+    except Exception as e: raise InputError(f"{path}: broken PNG ({e})") from None
+
+def _open_png(path):
+    with _png_errors(path): im = Image.open(path)
     if im.format != "PNG" or im.mode not in ("I;16", "I;16B", "I"): raise InputError(f"{path}: expected a 16-bit grey PNG (HU + 32768), got {im.format} of mode {im.mode}")
     return im
 
 def _read_png(path):
-    with _open_png(path) as im:
-        try: return (np.asarray(im).astype(np.int32) - 32768).astype(np.int16)
-        except (OSError, SyntaxError, ValueError) as e: raise InputError(f"{path}: broken PNG ({e})") from None
+    with _open_png(path) as im, _png_errors(path): im.verify()   # the file's checksums, which decoding passes over
+    with _open_png(path) as im, _png_errors(path): return (np.asarray(im).astype(np.int32) - 32768).astype(np.int16)
 
 def _png_numbers(folder):
     "Slice number -> file."
