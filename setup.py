@@ -25,7 +25,7 @@ setup(
     include_package_data=True,
     python_requires=">=" + cfg["min_python"],
     install_requires=shlex.split(cfg["requirements"]),
-    extras_require={"dev": shlex.split(cfg["dev_requirements"]), "peer": shlex.split(cfg["peer_requirements"])},
+    extras_require={"dev": shlex.split(cfg["dev_requirements"]), "peer": shlex.split(cfg["peer_requirements"]), "bench": shlex.split(cfg["bench_requirements"])},
     entry_points={
         "console_scripts": shlex.split(cfg["console_scripts"]),
         "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],

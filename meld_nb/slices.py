@@ -277,7 +277,7 @@ def _render(gv, positions, crop=None, scale=1., gain=1., bias=0.):
     x1, y1, x2, y2 = crop if crop is not None else (0, 0, *gv.hu.shape[:0:-1])
     rows, mix = _z_weights(gv, positions)
     each_its_own = len(rows) == len(mix) and bool((mix.amax(1) == 1).all())  # nothing to mix: every map is a slice
-    if each_its_own: rows = rows[mix.argmax(1)]
+    if each_its_own: rows = rows[mix.argmax(1).numpy()]
     x = torch.empty(len(rows), y2-y1, x2-x1)
     for out, r in zip(x, rows): out.copy_(torch.from_numpy(gv.hu[r, y1:y2, x1:x2]))
     resize = (lambda a: _resize(a, (scale,scale))) if scale != 1 else (lambda a: a)
