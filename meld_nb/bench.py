@@ -69,7 +69,8 @@ def table_text(
 ) -> str:
     "The table for a terminal; below it what bounds each row that is not met, and why a row is missing."
     shown = ["number","what","alternative","unit","median","alt_median","ratio","ratio_low","ratio_high","goal","met"]
-    lines = [table[shown].to_string(index=False, na_rep="", float_format=lambda v: f"{v:.3g}"), ""]
+    numbered = table[shown].assign(number=[f"{n:.0f}" if pd.notna(n) else "" for n in table.number])
+    lines = [numbered.to_string(index=False, na_rep="", float_format=lambda v: f"{v:.3g}"), ""]
     lines += [f"{r.met}: {r.what}: {r.note}" for r in table.itertuples() if r.met != "yes"]
     return "\n".join(lines)
 
