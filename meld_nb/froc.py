@@ -191,12 +191,13 @@ class _Images:
 
     def __call__(self, df, name): # [N] position in `volumes`
         need_columns(df, name, ["volume_id"] + _Z0*self.flat)
-        bad = self._known.get_indexer(pd.MultiIndex.from_arrays([df.volume_id, numbers(df, "z", name) if self.flat else np.zeros(len(df))])) < 0
+        code = self.volumes.get_indexer(df.volume_id)
+        bad = (self._known.get_indexer(pd.MultiIndex.from_arrays([df.volume_id, numbers(df, "z", name)])) if self.flat else code) < 0
         if bad.any():
             row = bad.argmax()
             where = f"volume {df.volume_id.iloc[row]!r}" + (f", z {df.z.iloc[row]}" if self.flat else "")
             raise InputError(f"{name}, row {df.index[row]}: {where} is not among the images")
-        return self.volumes.get_indexer(df.volume_id)
+        return code
 
 # %% ../nbs/lib/34_froc.ipynb #6e7506a1
 def _assemble(images, volume, score, rank, truth_volume, i, j, **more):
@@ -204,7 +205,7 @@ def _assemble(images, volume, score, rank, truth_volume, i, j, **more):
     n = len(rank)
     fp = np.ones(n, bool); fp[i] = False
     hit = np.full(len(truth_volume), n); np.minimum.at(hit, j, rank[i])
-    order = np.argsort(rank)
+    order = np.empty(n, int); order[rank] = np.arange(n)
     first = np.zeros(n+1, bool); first[hit] = True
     outcome = np.where(fp, "fp", np.where(first[rank], "hit", "neutral"))
     return Froc(images.volumes, images.n, score[order], volume[order], fp[order], truth_volume, hit, outcome, **more)

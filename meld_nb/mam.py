@@ -14,28 +14,30 @@ from .overlap import box_array, need_columns, numbers, slice_nms, slice_pairs
 from .tables import COLUMNS
 
 # %% ../nbs/lib/30_mam.ipynb #73fe889f
-_BLOCK = 4096   # proposals at a time: 4 MB of embeddings
+_BLOCK = 1024   # proposals at a time: 1 MB of embeddings, which stays in a processor's cache
 
 def _nearest_of_patient(
     a, # [A,E] of any float type: the patient's annotations
     p, # [P,E] proposals of the same patient
-): # j [P]: row of the nearest annotation, the first of equals; distance [P] float64
-    a32, p32 = np.float32(a), np.float32(p)
-    a2, p2 = (a32*a32).sum(1), (p32*p32).sum(1)
-    d2 = p2[:,None] + a2 - 2*(p32 @ a32.T)
-    margin = 1e-5*(p2[:,None] + a2)                               # more than float32 can be off
-    i, j = np.nonzero(d2 - margin <= (d2 + margin).min(1, keepdims=True))
-    d = np.concatenate([np.linalg.norm(p[i[s:s+_BLOCK]].astype(float) - a[j[s:s+_BLOCK]].astype(float), axis=1) for s in range(0, len(i), _BLOCK)])
+    within=np.inf, # farther ones are of no interest
+): # i [K], rising; j [K]: row of the nearest annotation of proposal i, the first of equals; distance [K] float64
+    a32, p32 = np.asarray(a, np.float32), np.asarray(p, np.float32)
+    both = np.einsum("ij,ij->i", p32, p32)[:,None] + np.einsum("ij,ij->i", a32, a32)
+    d2, margin = both - 2*(p32 @ a32.T), 1e-5*both                # more than float32 can be off
+    i, j = np.nonzero(d2 - margin <= np.minimum((d2 + margin).min(1, keepdims=True), within**2))
+    d = np.concatenate([np.linalg.norm(p[i[s:s+_BLOCK]].astype(float) - a[j[s:s+_BLOCK]].astype(float), axis=1) for s in range(0, len(i), _BLOCK)] or [np.zeros(0)])
     order = np.lexsort((j, d, i))
-    first = order[np.flatnonzero(np.diff(i[order], prepend=-1))]
-    return j[first], d[first]
+    first = order[np.flatnonzero(np.r_[True, i[1:] != i[:-1]][:len(i)])]   # `i` rises, sorted or not
+    first = first[d[first] <= within]
+    return i[first], j[first], d[first]
 
 def nearest_annotation(
     annotation_emb,     # [A,E] array, may be memory-mapped
     annotation_patient, # [A] patient_id; None or NaN for a row that is not to be matched
     proposal_emb,       # [P,E] array, may be memory-mapped
     proposal_patient,   # [P] patient_id
-) -> tuple: # row [P] of the nearest annotation, -1 if the patient has none; distance [P] float64, inf if none
+    within:float=np.inf,# an annotation farther away counts as none
+) -> tuple: # row [P] of the nearest annotation, -1 if there is none; distance [P] float64, inf if none
     "For each proposal the nearest annotation of its patient. Reads a block of a patient at a time. InputError naming a row whose embedding is not finite."
     row, distance = np.full(len(proposal_patient), -1), np.full(len(proposal_patient), np.inf)
     of_annotation = pd.Series(np.arange(len(annotation_patient))).groupby(np.asarray(annotation_patient, object)).indices
@@ -45,12 +47,14 @@ def nearest_annotation(
         a = _read_rows(annotation_emb, mine, "lesion_emb")
         for s in range(0, len(of_proposal[patient]), _BLOCK):
             rows = np.sort(of_proposal[patient])[s:s+_BLOCK]
-            j, d = _nearest_of_patient(a, _read_rows(proposal_emb, rows, "proposal_emb"))
-            row[rows], distance[rows] = mine[j], d
+            i, j, d = _nearest_of_patient(a, _read_rows(proposal_emb, rows, "proposal_emb"), within)
+            row[rows[i]], distance[rows[i]] = mine[j], d
     return row, distance
 
 def _read_rows(emb, rows, name): # [len(rows),E]
-    x = np.asarray(emb[rows])
+    whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1     # one after the other: read in place, not gathered
+    x = np.asarray(emb[rows[0]:rows[-1]+1] if whole else emb[rows])
+    if np.isfinite(x.sum(dtype=float)): return x                  # one value that is not finite makes the sum so
     bad = ~np.isfinite(x).all(1)
     if bad.any(): raise InputError(f"{name}, row {rows[bad.argmax()]}: the embedding has a value that is not finite")
     return x
@@ -87,7 +91,7 @@ def match_missing(
     for name, v in (("iou_annotated", iou_annotated), ("nms", nms)):
         if not 0 <= v <= 1: raise InputError(f"{name} is {v}, expected an IoU in [0,1]")
     marked = lesions.role == "annotated"
-    row, distance = nearest_annotation(lesion_emb, lesions.patient_id.where(marked), proposal_emb, proposals.patient_id)
+    row, distance = nearest_annotation(lesion_emb, lesions.patient_id.where(marked), proposal_emb, proposals.patient_id, within=theta)
     rows = np.flatnonzero(distance < theta)
     known, *_ = slice_pairs(proposals.iloc[rows], lesions[marked], iou_annotated, names=("proposals","lesions"))
     rows = np.delete(rows, known)

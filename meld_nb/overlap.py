@@ -114,7 +114,8 @@ def slice_pairs(
     found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
     for i, j in interval_pairs(va, za, za, vb, zb, zb):
         o = box_overlap(box_a[i], box_b[j])
-        found.append((i[o > iou], j[o > iou], o[o > iou]))
+        ok = np.flatnonzero(o > iou)
+        found.append((i[ok], j[ok], o[ok]))
     return tuple(map(np.concatenate, zip(*found)))
 
 # %% ../nbs/lib/03_overlap.ipynb #aabeceb1
@@ -149,9 +150,22 @@ def one_to_one(
     j, # [P] int: the other end
 ) -> np.ndarray: # [P] bool: the pairs kept
     "Greedy one-to-one matching of pairs that are sorted from best to worst."
-    keep, used_i, used_j = np.zeros(len(i), bool), set(), set()
-    for p, (a, b) in enumerate(zip(np.asarray(i).tolist(), np.asarray(j).tolist())):
-        if a in used_i or b in used_j: continue
-        keep[p] = True
-        used_i.add(a); used_j.add(b)
+    i, j = np.asarray(i, int), np.asarray(j, int)
+    keep, left = np.zeros(len(i), bool), np.arange(len(i))
+    used_i, used_j = (np.zeros(x.max(initial=-1) + 1, bool) for x in (i, j))
+    for _ in range(_ROUNDS):
+        best = _first(i[left]) & _first(j[left])            # the best pair of both its ends: nothing can take it away
+        keep[left[best]] = True
+        used_i[i[left[best]]] = used_j[j[left[best]]] = True
+        left = left[~(used_i[i[left]] | used_j[j[left]])]
+        if not len(left): break
+    for p, a, b in zip(left.tolist(), i[left].tolist(), j[left].tolist()):
+        if not (used_i[a] or used_j[b]): keep[p] = used_i[a] = used_j[b] = True
     return keep
+
+_ROUNDS = 8   # each settles most of what is left; a long alternating chain of pairs is then walked
+
+def _first(x): # [N] bool: no earlier element is the same
+    at = np.empty(x.max(initial=-1) + 1, int)
+    at[x[::-1]] = np.arange(len(x))[::-1]                   # of equal places the last assignment stays
+    return at[x] == np.arange(len(x))

@@ -60,11 +60,17 @@ def _rows(model, out, frame, z):
     return pd.concat(parts, ignore_index=True)
 
 # %% ../nbs/lib/41_predict.ipynb #e5295193
+_BLOCK = 96   # grid slices
+
 def _on_grid(gv, model, experts, max_size):
     "2D detections on the volume's 2 mm grid: z is the grid slice, boxes are in pixels of `gv.hu`."
-    images, frame = volume_images(gv, max_size)
-    if np.isfinite(gv.spacing_z): out = model.volume(images, experts=experts)
-    else: out = [model([im.expand(9, -1, -1)], experts=experts)[0] for im in images]
+    out, n = [], len(volume_grid(gv)[0])
+    for start in range(0, n, _BLOCK):
+        first, stop = max(0, start-4), min(n, start+_BLOCK)
+        images, frame = volume_images(gv, max_size, slice(first, min(n, stop+4)))
+        centres = range(start-first, stop-first)
+        if np.isfinite(gv.spacing_z): out += model.volume(images, centres, experts=experts)
+        else: out += [model([images[c].expand(9, -1, -1)], experts=experts)[0] for c in centres]
     to_pixels = gv.frame @ frame.inverse()
     return pd.concat([_rows(model, o, to_pixels, g) for g, o in enumerate(out)], ignore_index=True)
 

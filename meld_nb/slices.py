@@ -276,10 +276,13 @@ def _render(gv, positions, crop=None, scale=1., gain=1., bias=0.):
     "[K,H,W] float32: slices at `positions`, cropped, resized, times `gain` plus `bias`."
     x1, y1, x2, y2 = crop if crop is not None else (0, 0, *gv.hu.shape[:0:-1])
     rows, mix = _z_weights(gv, positions)
+    each_its_own = len(rows) == len(mix) and bool((mix.amax(1) == 1).all())  # nothing to mix: every map is a slice
+    if each_its_own: rows = rows[mix.argmax(1).numpy()]
     x = torch.empty(len(rows), y2-y1, x2-x1)
     for out, r in zip(x, rows): out.copy_(torch.from_numpy(gv.hu[r, y1:y2, x1:x2]))
     resize = (lambda a: _resize(a, (scale,scale))) if scale != 1 else (lambda a: a)
     blend = lambda a: (mix*gain).mm(a.flatten(1)).add_(bias).view(len(mix), *a.shape[1:])
+    if each_its_own: return resize(x.mul_(gain).add_(bias))
     return blend(resize(x)) if len(rows) < len(mix) else resize(blend(x))    # both linear: the fewer maps are resized
 
 # %% ../nbs/lib/18_slices.ipynb #55d5a952
@@ -571,9 +574,10 @@ def volume_grid(
 def volume_images(
     gv:GridVolume,
     max_size:int=MAX_SIZE, # px
-) -> tuple: # images [G,H,W] float32, preprocessed; frame native -> these images (z: grid slice)
-    "All slices of the 2 mm grid, with one crop."
-    positions, _ = volume_grid(gv)
+    part=slice(None),      # which slices of the grid
+) -> tuple: # images [G,H,W] float32, preprocessed; frame native -> images of the whole grid (z: grid slice)
+    "Slices of the 2 mm grid, all with one crop."
+    positions = volume_grid(gv)[0][part]
     x1, y1, x2, y2 = gv.crop
     scale = min(1., max_size/max(x2-x1, y2-y1))        # max_size is whole: a scale below 1 always changes the size
     images = torch.cat([_render(gv, positions[i:i+16], (x1,y1,x2,y2), scale, _GAIN, _BIAS) for i in range(0, len(positions), 16)])

@@ -437,7 +437,11 @@ def _png_geometry(files, first, spacing):
     _bounded((*sizes[0], len(files)), files[0].parent)
     return Geometry((*sizes[0], len(files)), spacing, (0., 0., -first*spacing[2]), np.diag([1., 1., -1.]))
 
-def _read_pngs(files): return np.stack([_read_png(f) for f in files])
+def _read_pngs(files):
+    first = _read_png(files[0])
+    out = np.empty((len(files), *first.shape), np.int16)
+    for k, f in enumerate(files): out[k] = first if k == 0 else _read_png(f)
+    return out
 
 # %% ../nbs/lib/10_volume.ipynb #a9bfa0e4
 def _slices_last(load, geometry):
