@@ -228,11 +228,12 @@ def _formats(ctx, param, values):
 @click.option("--experts", default="deeplesion", show_default=True, help="Whose detections: names of data sets, separated by commas.")
 @click.option("--series", help="DICOM: the SeriesInstanceUID, if a folder holds several.")
 @click.option("--spacing", nargs=3, type=float, metavar="X Y Z", help="mm; needed for a folder of PNGs.")
+@click.option("--orientation", metavar="RAS|LPS|...", help="Where a file's x, y, z point, if its header does not say it.")
 @click.option("--score", type=click.FloatRange(0, 1), default=.05, show_default=True, help="Detections score more than this.")
 @click.option("--overlays", type=click.IntRange(0), default=5, show_default=True, help="Slices a scan in png and html: those of its best detections.")
 @click.option("--window", "preset", default="auto", show_default=True, help="Of these slices: auto, lung, soft tissue, liver, bone, full.")
 @click.option("--device", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one, else cpu]")
-def detect(scans, checkpoint, out, formats, experts, series, spacing, score, overlays, preset, device):
+def detect(scans, checkpoint, out, formats, experts, series, spacing, orientation, score, overlays, preset, device):
     "Find lesions in SCANs: NIfTI, MetaImage, NRRD, a DICOM folder, a folder of DeepLesion PNGs, or a folder of any of these. Exit code 1 if a scan failed."
     from meld_nb.export import detect_scan, highdicom_sr, model_source, scan_names, write_tables
     from meld_nb.meld import load_model
@@ -248,9 +249,10 @@ def detect(scans, checkpoint, out, formats, experts, series, spacing, score, ove
     if source["stamp"]: click.echo(f"{checkpoint} was trained on phantoms ({source['trained_on']}): not for patients", err=True)
     if without := [e for e in experts if e not in source["operating_points"]]: click.echo(f"{checkpoint} has no operating points for {', '.join(without)}: expected_fps stays empty", err=True)
     found, failed = scan_names(p for s in scans for p in (find_scans(s, skip=[out]) if s.is_dir() else [s])), []
+    if series and not any(p.is_dir() for p in found.values()): raise InputError(f"--series: {next(iter(found.values()))} is a file; series are for DICOM folders")
     results = []
     for name, path in found.items():
-        try: results.append(detect_scan(path, model, source, out, volume_id=name, formats=formats, experts=experts, score=score, series=series, spacing=spacing or None, n=overlays, preset=preset))
+        try: results.append(detect_scan(path, model, source, out, volume_id=name, formats=formats, experts=experts, score=score, series=series, spacing=spacing or None, orientation=orientation, n=overlays, preset=preset))
         except Exception as e:   # reported, and the exit code says so
             said = " ".join((str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {e} ({_place(e)})").split())
             failed.append(dict(scan=str(path), error=said))

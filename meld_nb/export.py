@@ -315,14 +315,14 @@ def detect_scan(
     *, volume_id:str,   # the scan's name
     formats=("png","html"), # of `FORMATS`; "csv" and "json" are left to `write_tables`
     experts=("deeplesion",), score:float=.05, # as in `detect`
-    series:str=None, spacing=None, # as in `read_volume`; `series` counts for DICOM folders
+    series:str=None, spacing=None, orientation=None, # as in `read_volume`; `series` counts for DICOM folders, `orientation` for files
     n:int=5, preset:str="auto", # as in `overlays`
 ) -> dict: # volume_id, table (`scan_table`), members (or None), corners [N,8,3]
     "Detections of a scan, written in each format. InputError names what is wrong with the scan."
     path, out = Path(path), Path(out)
     if not path.exists(): raise InputError("no such file or folder")
     if "sr" in formats: _evidence(path, series)               # before the long work
-    volume = read_volume(path, series=series if path.is_dir() else None, spacing=spacing)
+    volume = read_volume(path, series=series if path.is_dir() else None, spacing=spacing, orientation=None if path.is_dir() else orientation)
     found, members = detect(volume, model, experts=experts, volume_id=volume_id, score=score)
     table, name = scan_table(volume, found, source["operating_points"], source["stamp"]), _file(volume_id)
     if "sr" in formats:

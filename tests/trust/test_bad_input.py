@@ -357,8 +357,8 @@ def renamed(d):
     for k, p in zip((5, 2, 9, 1, 7, 3), files(d)): p.rename(p.with_name(f"{k}.dcm"))
 def nested(d):
     (d/"dicom").rename(d/"series"); (d/"dicom").mkdir(); (d/"series").rename(d/"dicom"/"series")
-dcm.refused("two series in one folder", another("CHEST"), "dicom: holds 2 series, choose one by series=: … (6 slices, CT); … (3 slices, CHEST)")
-dcm.refused("a localiser beside the series", another("SCOUT", ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "dicom: holds 2 series, choose one by series=: …SCOUT…")
+dcm.refused("two series in one folder", another("CHEST"), "dicom: holds 2 series, choose one by series= (--series on the command line): … (6 slices, CT); … (3 slices, CHEST)")
+dcm.refused("a localiser beside the series", another("SCOUT", ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "dicom: holds 2 series, choose one by series= (--series on the command line): …SCOUT…")
 dcm.refused("a localiser within the series", tags(0, ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "dicom: slices of different kinds in one series: 1-001.dcm has orientation, pixel spacing, rows, columns …, most have …")
 dcm.refused("a slice twice", lambda d: shutil.copy(files(d)[1], d/"dicom"/"copy.dcm"), "dicom: 1-002.dcm and copy.dcm lie at the same position …: a slice twice, or two acquisitions in one series")
 dcm.refused("a gap", lambda d: files(d)[2].unlink(), "dicom: 4.00 mm between 1-004.dcm and 1-002.dcm where the slice interval is 2.00 mm: slices missing, or intervals mixed")
@@ -608,7 +608,7 @@ yaml.refused("a profile with brackets ten thousand deep", write("own.yaml", "stu
 yaml.refused("a profile that is a list", write("own.yaml", "[1, 2]"), "own.yaml: expected `chapter:` with `name: value` lines below")
 yaml.refused("a profile with a parameter twice", edit("own.yaml", lambda b: b + b"40_mam:\n  mam_theta: 0.1\n  mam_theta: 0.2\n"), "own.yaml: not YAML ('mam_theta' is given twice)")
 yaml.refused("a profile without a seed", sub("own.yaml", "seed: 1000", "shards: 1"), "profile …own.yaml is run once for each seed: say which (--seed)")
-par.reading("`meld run`", meld("run", "--profile", "none")).refused("a profile that does not exist", nothing, "'none' is no profile; there are: demo, paper, …")
+par.reading("`meld run`", meld("run", "--profile", "none")).refused("a profile that does not exist", nothing, "'none' is no profile; there are: bench, demo, paper, …")
 par.reading("`meld check`", meld("check", "deeplessien", "{d}")).refused("a data set that does not exist", nothing, "no data set is called 'deeplessien'; there are: deeplesion, luna16, lits, nih_ln")
 par.reading("`meld phantom`", meld("phantom", "{d}/world", "--profile", "{d}/own.yaml")).refused("a world parameter that does not exist", write("own.yaml", "patients: 3"), "world parameter 'patients' is unknown; there are: train, val, …")
 
@@ -650,7 +650,7 @@ detect("--experts", "kits").refused("an expert that the model does not have", no
 detect("--score", "2").refused("a score above 1", nothing, "Invalid value for '--score': 2.0 is not in the range 0<=x<=1")
 detect().refused("a scan that is missing", drop("ct.nii"), "ct.nii: no such file or folder")
 detect().refused("a scan that is cut short", cut("ct.nii"), "ct.nii: cut short: … bytes of voxels, its header asks for 49152")
-detect("--series", "1.2").refused("a series of a file", nothing, "ct.nii: series= is for DICOM folders")
+detect("--series", "1.2").refused("a series of a file", nothing, "--series: …ct.nii is a file; series are for DICOM folders")
 detect("--device", "cuda:99").refused("a device that is not there", nothing, "device is 'cuda:99', expected one of cpu…")
 
 
