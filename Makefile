@@ -2,7 +2,7 @@
 PY ?= python3
 RUN = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: demo test bench verify readme lab browser clean
+.PHONY: demo test bench trust verify readme lab browser clean
 
 demo: .venv/.ok        ## the whole study on the phantom world
 	$(RUN) meld run --profile demo
@@ -13,6 +13,9 @@ test: .venv/.ok        ## notebooks clean, export in sync, library tests, smoke 
 bench: .venv/.ok       ## every step beside its alternative at full size, about 20 minutes on a quiet machine; ends with the table
 	$(RUN) meld run --profile bench
 	$(RUN) python -c "import pandas as pd; from meld_nb.bench import table_text; print(table_text(pd.read_csv('data/runs/bench/95/benchmarks.csv')))"
+
+trust: .venv/.ok      ## broken inputs, hostile files, kills, mutants, coverage of intervals, at full size; about two hours; ends with a table
+	$(RUN) python tests/trust/all.py
 
 SEED ?= 0
 verify: .venv/.ok      ## run a world of the study again and compare its tables with the released ones: make verify SEED=0

@@ -1,6 +1,6 @@
 """Everything `make test` checks: clean notebooks, export in sync, README in sync, library tests, smoke study, and the same without truth and killed.
 
-The last line counts notebooks: those of nbs/lib run as tests, those of nbs/study run as the smoke study; and the tests of tests/, which go on from the smoke study.
+The last line counts notebooks: those of nbs/lib run as tests, those of nbs/study run as the smoke study; tests/trust as one; and the tests of tests/, which go on from the smoke study.
 """
 import argparse, hashlib, json, os, shutil, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor
@@ -78,6 +78,10 @@ def main():
             passed, failed = passed + ok, failed + (not ok)
             print(f"{'passed' if ok else 'FAILED'} {path.name} in {seconds:.0f} s" + (f" (over {SLOW_S} s)" if seconds > SLOW_S else ""), flush=True)
             if not ok: print(text, flush=True)
+
+    ok = subprocess.run([sys.executable, "-m", "pytest", "tests/trust", "-q", "-p", "no:cacheprovider", "-W", "ignore::UserWarning"], cwd=ROOT).returncode == 0
+    passed, failed = passed + ok, failed + (not ok)
+    print(f"{'passed' if ok else 'FAILED'} tests/trust", flush=True)
 
     chapters, scripts = sorted(STUDY.glob("*.ipynb")), sorted((ROOT/"tests").glob("*.py"))
     if args.no_smoke: skipped += len(chapters) + len(scripts)
