@@ -163,7 +163,8 @@ def plot_froc(
     ax.set_xticks(fps, [f"1/{round(1/f)}" if f < 1 else f"{f:g}" for f in fps])
     ax.minorticks_off()
     ax.set(xlabel=f"false positives per {per}", ylabel="sensitivity (%)", ylim=(0, None))
-    ax.legend(fontsize=7, title="average", title_fontsize=7)
+    beside = dict(loc="upper left", bbox_to_anchor=(1, 1)) if len(curves) > 8 else {}   # many do not fit among the curves
+    ax.legend(fontsize=7, title="average", title_fontsize=7, **beside)
     return ax
 
 # %% ../nbs/lib/51_plots.ipynb #856f89eb
