@@ -29,7 +29,7 @@ def in_step():
 
 def study_notebooks():
     "Problems: chapters with outputs, or without exactly one cell tagged `parameters`."
-    for p in sorted(STUDY.glob("*.ipynb")):
+    for p in sorted([*STUDY.glob("*.ipynb"), *(ROOT/"nbs"/"explore").glob("*.ipynb")]):
         cells = json.loads(p.read_text(encoding="utf-8"))["cells"]
         tagged = sum("parameters" in c["metadata"].get("tags", []) for c in cells)
         if tagged != 1: yield f"{p.relative_to(ROOT)}: {tagged} cells tagged `parameters`, expected 1"
