@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil, yaml
 
 PROFILE = Path(__file__).resolve().parent.parent/"nbs"/"study"/"params"/"smoke.yaml"
-TRUTH = ("55", "58", "76", "92", "oracle")                              # chapters and arms that may open the truth
+TRUTH = ("55", "58", "76", "78", "92", "oracle")                             # chapters and arms that may open the truth
 KILLS = ("15/train", "25/train", "60/both/train")                  # each when its first state is on disk
+ALONE = ("93", "95")                                                   # chapters that measure time: nothing to compare
 COMPARED = ("15", "18", "20", "25", "30", "35", "40", "50", "60", "65", "88")
 KINDS = {".safetensors", ".parquet", ".npy"}                     
 
@@ -21,7 +22,7 @@ def blind_profile(folder):
     "smoke without what opens the truth."
     from meld_nb.study import plan
     p = yaml.safe_load(PROFILE.read_text())
-    p["study"]["chapters"] = [c for c in plan("smoke")["chapters"] if c[:2] not in TRUTH]
+    p["study"]["chapters"] = [c for c in plan("smoke")["chapters"] if c[:2] not in TRUTH + ALONE]
     p["study"]["arms"] = [a for a in p["study"]["arms"] if a not in TRUTH]
     (folder/"blind.yaml").write_text(yaml.safe_dump(p))
     return folder/"blind.yaml"

@@ -15,7 +15,7 @@ from meld_nb.core import read_json, sha256
 
 MAKES = ("15_lesanet", "18_pretrain", "20_baseline", "25_meld", "30_propose", "35_embed", "40_mam", "50_nrm", "60_finetune")   # training, mining and selection
 TRUTH, SCANS, ANSWERS = "truth.json", "10/test_volumes.parquet", "10/test_lesions.parquet"     # of the phantom; of the test set, and their lesions
-MAY_OPEN = {TRUTH: {"55_mining_truth", "58_oracle", "76_claims", "92_kits"},
+MAY_OPEN = {TRUTH: {"55_mining_truth", "58_oracle", "76_claims", "78_any_detector", "92_kits"},
             SCANS: {"65_detect", "70_ablation", "71_organs", "72_key_slice", "73_strategies", "74_sweeps", "75_fractions", "76_claims", "80_qualitative", "88_annotated",
                     "90_completeness", "91_real", "92_kits", "93_cost", "99_report"}}
 MAY_OPEN[ANSWERS] = MAY_OPEN[SCANS] - {"65_detect", "88_annotated"}                             # detecting needs the scans and not the answers
