@@ -322,7 +322,7 @@ def chapter(
     if needs is None and old and (changed := _changed(run, old["inputs"])): raise InputError(f"{out} holds the results of another {changed[0]}; empty it or choose another `run`")
     stamp = dict(parameters=values, cells=[src for src, _ in cells], inputs={n: _digest(run, n) for n in needs} if needs is not None else old["inputs"] if old else {})
     if needs is not None and old != stamp and out.exists(): shutil.rmtree(out)
-    for p in out.rglob(".tmp-*") if needs is not None else (): shutil.rmtree(p) if p.is_dir() else p.unlink()   # what a killed one was writing; the run is locked
+    for p in list(out.rglob(".tmp-*")) if needs is not None else (): shutil.rmtree(p, ignore_errors=True) if p.is_dir() else p.unlink(missing_ok=True)   # what a killed one was writing; the run is locked
     write_json(stamp, mark)
     return Chapter(name, values, run, out, needs, truth)
 
