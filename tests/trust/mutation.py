@@ -193,12 +193,12 @@ def attempt(m, tmp, seconds, properties):
     return {0: 0, 1: 11, 2: 11}[pytest.main(["-x", "-q", "-p", "no:cacheprovider", str(HERE/"test_properties.py"), "-k", m["module"]])]   # 2: it cannot be imported
 
 
-def run_all(todo, jobs, seconds, properties, say):
+def run_all(waiting, jobs, seconds, properties, say):
     "Every mutant with `fate` (notebook, properties, timeout, survived, error) and `cpu` (s)."
-    running, todo, done = {}, list(todo), []
-    while todo or running:
-        while todo and len(running) < jobs:
-            m, tmp = todo.pop(0), Path(tempfile.mkdtemp(prefix="mutant-"))
+    running, waiting, done = {}, list(waiting), []
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            m, tmp = waiting.pop(0), Path(tempfile.mkdtemp(prefix="mutant-"))
             sys.stdout.flush()
             pid = os.fork()
             if not pid:
