@@ -250,10 +250,10 @@ def _formats(ctx, param, values):
 
 @cli.command()
 @click.argument("scans", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="A model written by the study (.safetensors).")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="A model written by the study (.safetensors).  [default: a small one that comes along, trained on phantoms]")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for what is written.")
 @click.option("--format", "formats", multiple=True, default=["csv,json,png,html"], show_default=True, callback=_formats, metavar="NAMES", help="Of csv, json, nifti (label map), slicer (markups), png (slices), html (a page a scan), sr (DICOM report); may be repeated.")
-@click.option("--experts", default="deeplesion", show_default=True, help="Whose detections: names of data sets, separated by commas.")
+@click.option("--experts", help="Whose detections: names of data sets, separated by commas.  [default: the model's first, of every kind of lesion]")
 @click.option("--series", help="DICOM: the SeriesInstanceUID, if a folder holds several.")
 @click.option("--spacing", nargs=3, type=float, metavar="X Y Z", help="mm; needed for a folder of PNGs.")
 @click.option("--orientation", metavar="RAS|LPS|...", help="Where a file's x, y, z point, if its header does not say it.")
@@ -263,14 +263,16 @@ def _formats(ctx, param, values):
 @click.option("--device", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one, else cpu]")
 def detect(scans, checkpoint, out, formats, experts, series, spacing, orientation, score, overlays, preset, device):
     "Find lesions in SCANs: NIfTI, MetaImage, NRRD, a DICOM folder, a folder of DeepLesion PNGs, or a folder of any of these. Exit code 1 if a scan failed."
-    from meld_nb.export import detect_scan, highdicom_sr, model_source, scan_names, write_tables
+    from meld_nb.export import BUNDLED, detect_scan, highdicom_sr, model_source, scan_names, write_tables
     from meld_nb.meld import load_model
     from meld_nb.plots import WINDOWS
     from meld_nb.volume import find_scans
     if preset not in ("auto", *WINDOWS): raise InputError(f"--window: no window is called {preset!r}; there are: auto, {', '.join(WINDOWS)}")
     if "sr" in formats: highdicom_sr()
     if "sr" in formats and click.get_current_context().get_parameter_source("checkpoint") != click.core.ParameterSource.COMMANDLINE: raise InputError("--format sr: a report for an archive needs the model named by --checkpoint")
-    model, experts = load_model(checkpoint, device), tuple(e.strip() for e in experts.split(","))
+    checkpoint = checkpoint or BUNDLED
+    model = load_model(checkpoint, device)
+    experts = tuple(e.strip() for e in experts.split(",")) if experts else tuple(model.datasets[:1])
     for e in experts:
         if e not in model.datasets: raise InputError(f"--experts: {checkpoint} has no expert {e!r}; it has: {', '.join(model.datasets)}")
     source = model_source(model, checkpoint)

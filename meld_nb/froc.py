@@ -191,7 +191,8 @@ class _Images:
 
     def __call__(self, df, name): # [N] position in `volumes`
         need_columns(df, name, ["volume_id"] + _Z0*self.flat)
-        code = self.volumes.get_indexer(df.volume_id)
+        which, names = pd.factorize(df.volume_id)                       # each name is looked up once; none is -1
+        code = np.append(self.volumes.get_indexer(names), -1)[which]
         bad = (self._known.get_indexer(pd.MultiIndex.from_arrays([df.volume_id, numbers(df, "z", name)])) if self.flat else code) < 0
         if bad.any():
             row = bad.argmax()
