@@ -57,12 +57,12 @@ def unreadable(run):
         except Exception as e: yield f"{p.relative_to(run)}: {type(e).__name__}: {e}"
 
 
-def killed_again_and_again(whole, run, kills, seed):
-    "Problems."
+def killed_again_and_again(whole, run, kills, seed, seconds):
+    "Problems; `seconds`: what the run takes undisturbed."
     dice, done = random.Random(seed), 0
     while done < kills:
         process = start(run, stdout=subprocess.DEVNULL)
-        wait = dice.uniform(2, 12)                      # from before the first job to a few jobs further on
+        wait = dice.uniform(.03, .35)*seconds            # from before the first job to a few jobs further on
         until = time.time() + wait
         while time.time() < until and process.poll() is None: time.sleep(.05)
         if process.poll() is not None:
@@ -145,9 +145,10 @@ def main():
         tmp, began = Path(tmp), time.time()
         code, said = finished(tmp/"whole")
         if code: print(said); return 1
-        print(f"undisturbed: {len(results(tmp/'whole'))} results in {time.time()-began:.0f} s", flush=True)
+        took = time.time()-began
+        print(f"undisturbed: {len(results(tmp/'whole'))} results in {took:.0f} s", flush=True)
         problems = []
-        for name, found in (("kills", killed_again_and_again(tmp/"whole", tmp/"killed", args.kills, args.seed)), ("orphans", orphans(tmp/"whole", tmp/"orphans")), ("disk", bad_disk(tmp/"whole", tmp/"disk"))):
+        for name, found in (("kills", killed_again_and_again(tmp/"whole", tmp/"killed", args.kills, args.seed, took)), ("orphans", orphans(tmp/"whole", tmp/"orphans")), ("disk", bad_disk(tmp/"whole", tmp/"disk"))):
             own = list(found)
             print(f"{name}: {'as it should be' if not own else f'{len(own)} problems'}", flush=True)
             problems += own
