@@ -6,7 +6,7 @@
 What threads may change: they add in another order, which moves a number by a few of its last bits. Training has one thread whatever the environment
 says, so checkpoints stay the same bytes; tables of what a detector finds may differ by TOLERANCE of their largest number, and in no row.
 """
-import argparse, os, subprocess, sys, tempfile, time
+import argparse, os, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -64,6 +64,7 @@ def main():
         n = len(results(whole))
         for name in ways:
             run = Path(tmp)/name.replace(" ", "_")
+            if "loading" in name: shutil.copytree(whole, run, ignore=shutil.ignore_patterns(".snakemake"))   # data and LesaNet are there: what follows from MELD runs anew
             if said := study(run, *WAYS[name]): print(said); return 1
             own = list((near if "threads" in name else compare)(whole, run))
             print(f"{name}: {n} tables, arrays and checkpoints, {'as they should be' if not own else f'{len(own)} are not'}", flush=True)
