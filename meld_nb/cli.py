@@ -7,7 +7,7 @@ __all__ = ['cli', 'main', 'run', 'report', 'verify', 'froc_', 'phantom', 'check'
            'mine']
 
 # %% ../nbs/lib/62_cli.ipynb #023da4bb
-import shlex, signal, sys, traceback
+import os, shlex, signal, sys, traceback
 from pathlib import Path
 
 import click
@@ -28,9 +28,8 @@ def main(
     except InputError as e: click.echo(f"meld: {' '.join(str(e).split())}", err=True); return 2
     except click.ClickException as e: e.show(); return e.exit_code
     except (click.Abort, KeyboardInterrupt): click.echo("meld: interrupted", err=True); return 1
-    except OSError as e:
-        if e.filename is None: raise
-        click.echo(f"meld: {e.filename}: {e.strerror}", err=True); return 1
+    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); return 1   # `meld ... | head`: nobody reads on
+    except OSError as e: click.echo(f"meld: {f'{e.filename}: ' if e.filename else ''}{' '.join((e.strerror or str(e) or type(e).__name__).split())}", err=True); return 1
 
 # %% ../nbs/lib/62_cli.ipynb #aa567715
 def _sets(ctx, param, values):
@@ -67,8 +66,11 @@ def _next(run):
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page.")
 @click.option("--release", "release_", is_flag=True, help="Also copy tables, figures and test detections of each run to figures/PROFILE.")
 def report(runs, out, release_):
-    "One self-contained HTML page of the results of one or more runs; several worlds are put together."
+    "One self-contained HTML page of the results of one or more runs; several worlds are put together. Refused if a run's files, parameters or profile were changed since it was made."
     from meld_nb.report import release, write_report
+    from meld_nb.study import check_profile
+    for r in runs:
+        if (r/"logs").is_dir(): check_profile(r)
     for r in runs * release_: click.echo(f"released: {release(r)}")
     click.echo(write_report(runs, out))
 

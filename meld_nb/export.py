@@ -9,7 +9,7 @@ __all__ = ['TABLE', 'FORMATS', 'ASSETS', 'BUNDLED', 'operating_points', 'expecte
            'bundle']
 
 # %% ../nbs/lib/50_export.ipynb #801be5bb
-import base64, importlib.resources, io, json, re, shutil
+import base64, importlib.resources, io, json, re
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from . import __version__
-from .core import InputError, atomic_path, read_json, sha256, write_json
+from .core import InputError, atomic_path, copy_file, read_json, sha256, write_json
 from .tables import empty
 from .volume import Geometry, axis_codes, dicom_series, order_slices, read_volume, reorient
 from .backbone import read_tensors, write_tensors
@@ -405,7 +405,7 @@ def bundle(
     if record["dirty"]: raise InputError(f"{run}: was made from a clone with changes that are not committed")
     source = run/"70"/"detector.safetensors"
     if read_json(run/"70"/"record.json")["outputs"].get(source.name) != sha256(source): raise InputError(f"{source}: not what chapter 70 wrote")
-    with atomic_path(to/BUNDLED.name) as tmp: shutil.copyfile(source, tmp)
+    copy_file(source, to/BUNDLED.name)
     card = model_card(to/BUNDLED.name, record)
     write_json({k: record[k] for k in ("chapter", "run", "data", "commit", "dirty", "parameters", "versions", "inputs", "seconds", "hardware")}, to/BUNDLED.with_suffix(".json").name)
     with atomic_path(to/BUNDLED.with_suffix(".md").name) as tmp: tmp.write_text(card, encoding="utf-8")
