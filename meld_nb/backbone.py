@@ -112,7 +112,7 @@ def best_device(
     "Where a network is trained and used. InputError for a device that this machine lacks."
     if device is None: return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     have = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if str(device) not in have: raise InputError(f"device is {str(device)!r}, expected one of {', '.join(have)}")
+    if str(device) not in have: raise InputError(f"device is {str(device)!r}, expected one of {', '.join(have)}" + (f"; no GPU is there, or PyTorch {torch.__version__} is a build without CUDA" if len(have) == 1 else ""))
     return torch.device(device)
 
 def save_tensors(
