@@ -6,15 +6,31 @@
 __all__ = ['cli', 'main', 'run', 'report', 'verify', 'froc_', 'phantom', 'check', 'detect', 'embed', 'mine']
 
 # %% ../nbs/lib/62_cli.ipynb #023da4bb
-import shlex, signal, sys, traceback
+import os, shlex, signal, sys, traceback
 from pathlib import Path
 
 import click
 
-from .core import InputError, read_yaml, repo_root
+from .core import InputError, quiet, read_yaml, repo_root
 
 # %% ../nbs/lib/62_cli.ipynb #109b5615
-@click.group(context_settings=dict(help_option_names=["-h", "--help"], max_content_width=110))
+def _quiet(ctx, param, value):
+    "Sets MELD_QUIET for this call, and for what it starts."
+    if not value or quiet(): return
+    os.environ["MELD_QUIET"] = "1"
+    ctx.call_on_close(lambda: os.environ.pop("MELD_QUIET"))
+
+def _say(text):
+    "Print progress, or what was done."
+    if not quiet(): click.echo(text)
+
+_QUIET = click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quiet, help="No progress: only results that go to the terminal, warnings and errors.")
+
+class _Group(click.Group):
+    "Commands that all have --quiet."
+    def add_command(self, cmd, name=None): cmd.params.append(_QUIET); super().add_command(cmd, name)
+
+@click.group(cls=_Group, params=[_QUIET], context_settings=dict(help_option_names=["-h", "--help"], max_content_width=110))
 @click.version_option(package_name="meld_nb")
 def cli():
     "Universal lesion detection from heterogeneously and partially labelled CT data sets."
@@ -43,16 +59,21 @@ def _sets(ctx, param, values):
 @click.option("--set", "set_", multiple=True, callback=_sets, metavar="CHAPTER.NAME=VALUE", help="Another value for a parameter; may be repeated.")
 @click.option("--until", metavar="CHAPTER", help="Only this chapter and what it needs, e.g. 40_mam.")
 @click.option("--seed", type=int, help="Seed of the world and of all training, instead of the profile's.")
-@click.option("--cores", type=click.IntRange(1), default=2, show_default=True, help="Jobs at a time.")
+@click.option("--cores", type=click.IntRange(1), help="Jobs at a time.  [default: 2, or what SNAKEMAKE says]")
 @click.option("--run", "run_", metavar="FOLDER", help="Run folder; default data/runs/PROFILE, with _seed_N if --seed is given.")
 @click.option("--dry-run", is_flag=True, help="Only list what would run.")
-def run(profile, set_, until, seed, cores, run_, dry_run):
-    "Run the study, or what is out of date of it. Started again, it goes on where it stopped."
+@click.argument("snakemake", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE...]")
+def run(profile, set_, until, seed, cores, run_, dry_run, snakemake):
+    """Run the study, or what is out of date of it. Started again, it goes on where it stopped.
+
+    What follows `--` goes to Snakemake, such as -- --executor slurm --jobs 50 on a cluster.
+    """
     from meld_nb.study import run_folder, run_study
+    if snakemake and not snakemake[0].startswith("-"): raise click.UsageError(f"unexpected argument {snakemake[0]!r}; a profile is named by --profile, and what follows -- are options of Snakemake")
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C: everything that was started is ended
-    code = run_study(profile, set=set_, until=until, seed=seed, cores=cores, run=run_, dry_run=dry_run)
+    code = run_study(profile, set=set_, until=until, seed=seed, cores=cores, run=run_, dry_run=dry_run, snakemake=snakemake)
     if not code and not dry_run:
-        for line in _next(repo_root()/(run_ or run_folder(profile, seed))): click.echo(line)
+        for line in _next(repo_root()/(run_ or run_folder(profile, seed))): _say(line)
     return code
 
 def _next(run):
@@ -68,8 +89,8 @@ def _next(run):
 def report(runs, out, release_):
     "One self-contained HTML page of the results of one or more runs; several worlds are put together."
     from meld_nb.report import release, write_report
-    for r in runs * release_: click.echo(f"released: {release(r)}")
-    click.echo(write_report(runs, out))
+    for r in runs * release_: _say(f"released: {release(r)}")
+    _say(write_report(runs, out))
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -188,7 +209,7 @@ def _froc_luna16(f, marks, nodules, scans, excluded, rule):
 def phantom(out, profile, seed, workers):
     "Write a phantom world to OUT: DeepLesion, LUNA16, LiTS and NIH-LN in their raw formats, test sets, labels, and the truth."
     from meld_nb.phantom import write_world
-    for name, path in write_world(out, _options(profile), seed, workers=workers).items(): click.echo(f"{name:12}{path}")
+    for name, path in write_world(out, _options(profile), seed, workers=workers).items(): _say(f"{name:12}{path}")
 
 def _options(profile):
     "A profile's name as it is; a YAML file as the dict in it."
@@ -257,7 +278,7 @@ def detect(scans, checkpoint, out, formats, experts, series, spacing, orientatio
             said = " ".join((str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {e} ({_place(e)})").split())
             failed.append(dict(scan=str(path), error=said))
             click.echo(f"meld: {said}" if said.startswith(str(path)) else f"meld: {path}: {said}", err=True)
-        else: click.echo(f"{path}: {len(results[-1]['table'])} detections")
+        else: _say(f"{path}: {len(results[-1]['table'])} detections")
     write_tables(results, source, out, formats=formats, experts=experts, score=score, scans=found.values(), failed=failed)
     return int(bool(failed))
 
@@ -292,7 +313,7 @@ def embed(annotations, scans, out, spacing, **options):
     from meld_nb.mine import embed_files
     if out.suffix != ".safetensors": raise InputError(f"--out: {out}: expected a name ending in .safetensors")
     model, log = embed_files(annotations, scans, out, spacing=spacing or None, **options)
-    click.echo(f"{out}: {model.meta['lesions']} lesions, {model.meta['views']} views; loss {log.triplet.head(20).mean():.3f} at first, {log.triplet.tail(20).mean():.3f} at last")
+    _say(f"{out}: {model.meta['lesions']} lesions, {model.meta['views']} views; loss {log.triplet.head(20).mean():.3f} at first, {log.triplet.tail(20).mean():.3f} at last")
 
 @cli.command()
 @click.argument("predictions", type=click.Path(path_type=Path))
@@ -315,9 +336,9 @@ def mine(predictions, annotations, scans, out, universal, spacing, **options):
     from meld_nb.mine import mine_files
     r = mine_files(predictions, annotations, scans, out, universal=tuple(e.strip() for e in universal.split(",")), spacing=spacing or None, **options)
     c = r["counts"]
-    click.echo(f"theta {r['theta']:g} ({r['theta_by']}): {c['mined']} mined of {c['matched_from']} new predictions in {c['scans']} scans with {c['annotations']} annotations")
-    click.echo(f"sigma {r['sigma']:g}: {c['ignored']} ignored of {c['single_type']} predictions of single-type experts")
-    for f in (*r["files"].values(), out/"review.html"): click.echo(f)
+    _say(f"theta {r['theta']:g} ({r['theta_by']}): {c['mined']} mined of {c['matched_from']} new predictions in {c['scans']} scans with {c['annotations']} annotations")
+    _say(f"sigma {r['sigma']:g}: {c['ignored']} ignored of {c['single_type']} predictions of single-type experts")
+    for f in (*r["files"].values(), out/"review.html"): _say(f)
 
 # %% ../nbs/lib/62_cli.ipynb #4ee1e59a
 if __name__ == "__main__" and globals().get("__package__"): sys.exit(main())   # python -m meld_nb.cli; after all commands
