@@ -76,7 +76,7 @@ def executed(path, digest, cache):
         sources = [c.source for c in nb.cells]
         for c in nb.cells:
             if directive(c, *SKIPPED) or re.search(r"#\|\s*eval:\s*false", c.source): c.source = ""
-        NotebookClient(nb, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+        NotebookClient(nb, timeout=1200, kernel_name="python3", extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(path.parent)}}).execute()
         for c, s in zip(nb.cells, sources): c.source = s
         cache.mkdir(parents=True, exist_ok=True)
         for old in cache.glob(f"{path.stem}-*.ipynb"): old.unlink()

@@ -126,11 +126,11 @@ def _images(path, known, key="volume_id"):
     return df
 
 def _rates(found, interval):
-    "Rows of the result: fp, sensitivity, low, high; the average last."
-    rows = [dict(fp=r.fp, sensitivity=r.sensitivity, low=r.low, high=r.high) for r in interval.itertuples() if r.measure != "average"]
+    "Rows of the result: fp, sensitivity, low, high, threshold (None: even the best score gives more false positives); the average last."
+    rows = [dict(fp=r.fp, sensitivity=r.sensitivity, low=r.low, high=r.high, threshold=found.threshold_at(r.fp)) for r in interval.itertuples() if r.measure != "average"]
     mean = interval[interval.measure == "average"].iloc[0]
-    number = lambda v: None if v != v else round(float(v), 6)
-    clean = lambda d: {k: number(v) for k, v in d.items()}
+    number = lambda v, digits=6: None if v != v or v == float("inf") else round(float(v), digits)
+    clean = lambda d: {k: number(v, 17 if k == "threshold" else 6) for k, v in d.items()}
     return dict(rates=[clean(r) for r in rows], average=clean(dict(sensitivity=mean.sensitivity, low=mean.low, high=mean.high)), counts={k: int(v) for k, v in found.counts.items()})
 
 # %% ../nbs/lib/62_cli.ipynb #ee3e7032
@@ -172,9 +172,9 @@ def froc_(detections, truth, images, preset, dims, overlap, threshold, rule, mem
     patient = _groups(groups) if groups else {v: v for v in found.volumes}
     out = _rates(found, found.bootstrap(patient, bootstrap, seed))
     if as_json: import json; return click.echo(json.dumps(out, indent=1))
-    click.echo("FPs/image  sensitivity   95 % interval")
+    click.echo("FPs/image  sensitivity   95 % interval     score >=")
     show = lambda v: "    -" if v is None else f"{v:5.3f}"
-    for r in out["rates"]: click.echo(f"{r['fp']:9.3f}  {show(r['sensitivity']):>11}   {show(r['low'])} .. {show(r['high'])}")
+    for r in out["rates"]: click.echo(f"{r['fp']:9.3f}  {show(r['sensitivity']):>11}   {show(r['low'])} .. {show(r['high'])}   {'-' if r['threshold'] is None else format(r['threshold'], '.6g'):>8}")
     a = out["average"]
     click.echo(f"  average  {show(a['sensitivity']):>11}   {show(a['low'])} .. {show(a['high'])}")
     click.echo(", ".join(f"{v} {k.replace('_', ' ')}" for k, v in out["counts"].items()) + ("" if groups else "; intervals resample volumes (no --groups)"))

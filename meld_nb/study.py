@@ -442,7 +442,7 @@ def run_study(
     *, set:dict={},  # "chapter.name" -> value, over the profile's
     until:str=None,  # a chapter: only it and what it needs
     seed:int=None,   # over the profile's
-    cores:int=None,  # jobs at a time; default 2, or what `snakemake` says if it names an executor or a profile
+    cores:int=None,  # jobs at a time, and processes that write the world; default 2, or as many jobs as `snakemake` says
     run=None,        # run folder; default: data/runs/<profile>, with _seed_N if `seed` is given
     study=None,      # folder of the chapters; default: nbs/study of the clone
     dry_run:bool=False, # only say what would run
@@ -457,7 +457,7 @@ def run_study(
     (run/"logs").mkdir(parents=True, exist_ok=True)
     with _lock(run) as lock:
         record = dict(profile=str(profile), protocol=protocol, **planned, **provenance(), hardware=hardware())
-        write_json(planned | {"run": where, "jobs": "logs/dry_run.json" if dry_run else "logs/jobs.json"}, run/"logs"/"config.json")
+        write_json(planned | {"run": where, "cores": cores or 2, "jobs": "logs/dry_run.json" if dry_run else "logs/jobs.json"}, run/"logs"/"config.json")
         if not dry_run: write_json(record | dict(finished=False, jobs=summary(run)), run/"run.json")
         code = _snakemake(run, lock, planned, until, cores, dry_run, list(snakemake))
         if not dry_run: write_json(record | dict(finished=code == 0 and not until, jobs=summary(run)), run/"run.json")

@@ -64,6 +64,7 @@ if "world" in STUDY:
     rule world:
         output: "world.json", "truth.json"
         params: world=json.dumps(dict(profile=STUDY["world"], seed=STUDY["seed"]), sort_keys=True)
-        threads: workflow.cores
+        threads: config["cores"]
+        resources: gpu=0
         priority: 1  # most chapters wait for it
         shell: "{sys.executable:q} -m meld_nb.study {params.world:q} {threads}"

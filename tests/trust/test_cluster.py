@@ -10,14 +10,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def study(tmp_path):
-    "A chapter, two jobs of another that look what belongs to the run, and one that needs a GPU."
+    "A world, a chapter, two jobs of another that look what belongs to the run, and one that needs a GPU."
     book = tmp_path/"study"; (book/"params").mkdir(parents=True)
     (book/"Snakefile").write_text(f"""include: {str(ROOT/'nbs'/'study'/'engine.smk')!r}
-chapter("10_data", "", "a.txt")
+chapter("10_data", "world", "a.txt")
 chapter("60_arm", "10", "d.txt", each=("arm", STUDY["arms"]), gpu=1)
 chapter("70_all", "60", "all.txt")
 """)
-    (book/"params"/"p.yaml").write_text(yaml.safe_dump({"study": {"seed": 1000, "arms": ["meld", "mam"]}}))
+    (book/"params"/"p.yaml").write_text(yaml.safe_dump({"study": {"seed": 1000, "arms": ["meld", "mam"], "world": {"profile": "smoke", "train": 1, "val": 1, "test": 1, "single": 1}}}))
     v = nbformat.v4
     def chapter(name, parameters, *cells):
         cells = [v.new_code_cell(parameters, metadata=dict(tags=["parameters"])), *map(v.new_code_cell, cells), v.new_code_cell("ch.done();")]
@@ -37,6 +37,6 @@ def test_jobs_elsewhere(study, tmp_path):
     code = run_study("p", run=run, study=study, snakemake=["--executor", "cluster-generic", "--jobs", "2", "--cluster-generic-submit-cmd", f"{submit} {{resources.gpu}}", "--latency-wait", "20", "--seconds-between-status-checks", "1"])
     assert code == 0, (run/"logs"/"snakemake.log").read_text()[-3000:]
     assert (run/"70"/"all.txt").read_text() == "1000mam 1000meld"
-    assert sorted(asked.read_text().split()) == ["gpu=0", "gpu=0", "gpu=1", "gpu=1"]
+    assert sorted(asked.read_text().split()) == ["gpu=0", "gpu=0", "gpu=0", "gpu=1", "gpu=1"]
     assert {p.read_text() for p in run.glob("60/*/at")} == {str((run/"logs"/"jobs.json").stat().st_mtime_ns)}   # written once, by the run itself: a job that reads the Snakefile again leaves it alone
     assert list(json.loads((run/"logs"/"jobs.json").read_text()).values()) == ["70_all", "60_arm", "60_arm", "10_data"]
