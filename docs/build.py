@@ -67,16 +67,18 @@ def top_level(tree):
 
 
 def executed(path, digest, cache):
-    "The notebook with its outputs, from the cache if it was executed before."
+    "The notebook with its outputs, from the cache if it was executed before; None if a cell fails, which is printed."
     kept = cache/f"{path.stem}-{digest}.ipynb"
     if not kept.is_file():
         from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError
         print(f"executing {path.name}", flush=True)
         nb = nbformat.read(path, 4)
         sources = [c.source for c in nb.cells]
         for c in nb.cells:
             if directive(c, *SKIPPED) or re.search(r"#\|\s*eval:\s*false", c.source): c.source = ""
-        NotebookClient(nb, timeout=1200, kernel_name="python3", extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(path.parent)}}).execute()
+        try: NotebookClient(nb, timeout=1200, kernel_name="python3", extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(path.parent)}}).execute()
+        except CellExecutionError as e: return print(f"{path.name} failed:\n{e}")
         for c, s in zip(nb.cells, sources): c.source = s
         cache.mkdir(parents=True, exist_ok=True)
         for old in cache.glob(f"{path.stem}-*.ipynb"): old.unlink()
@@ -312,6 +314,7 @@ def main():
 
     with ThreadPoolExecutor(args.workers) as pool:
         done = dict(zip(library.path, pool.map(lambda m: nbformat.read(library.path[m], 4) if args.quick else executed(library.path[m], library.digest(m), out/"executed"), library.path)))
+    if not all(done.values()): return 1
     chapters = sorted(STUDY.glob("*.ipynb"))
     books = {library.path[m]: library_page(nb, m, library) for m, nb in done.items()} | {p: chapter_page(p, args.run, library) for p in chapters}
     for p, nb in books.items():
