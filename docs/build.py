@@ -78,7 +78,7 @@ def executed(path, digest, cache):
         for c in nb.cells:
             if directive(c, *SKIPPED) or re.search(r"#\|\s*eval:\s*false", c.source): c.source = ""
         try: NotebookClient(nb, timeout=1200, kernel_name="python3", extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(path.parent)}}).execute()
-        except CellExecutionError as e: return print(f"{path.name} failed:\n{e}")
+        except CellExecutionError as e: return print(f"{path.name} failed:\n" + re.sub(r"\x1b\[[\d;]*m", "", str(e)))
         for c, s in zip(nb.cells, sources): c.source = s
         cache.mkdir(parents=True, exist_ok=True)
         for old in cache.glob(f"{path.stem}-*.ipynb"): old.unlink()
@@ -299,13 +299,13 @@ def linked_files(source, path):
 
 # ---- all of it ----
 
-def main():
+def main(argv=None):
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--run", type=Path, help="run folder with executed chapters; default: none, chapters without outputs")
     ap.add_argument("--out", type=Path, default=ROOT/"_docs", help="where the site (html), its sources and the executed library notebooks go")
-    ap.add_argument("--quick", action="store_true", help="library notebooks without outputs: a check of pages and links")
+    ap.add_argument("--quick", action="store_true", help="a check of pages, API entries and links: nothing is executed, and notebooks are without code cells")
     ap.add_argument("--workers", type=int, default=2, help="library notebooks that are executed at a time")
-    args = ap.parse_args()
+    args = ap.parse_args(argv)
     if args.run and not (args.run/"run.json").is_file(): raise SystemExit(f"{args.run}: no run folder; make one with `meld run --profile demo`")
     out, source, site = args.out.resolve(), args.out.resolve()/"source", args.out.resolve()/"html"
     os.environ |= {"IN_TEST": "1", "MELD_QUIET": "1", "JUPYTER_PATH": os.pathsep.join([str(Path(sys.prefix)/"share"/"jupyter"), *filter(None, [os.environ.get("JUPYTER_PATH")])])}
@@ -320,6 +320,7 @@ def main():
     for p, nb in books.items():
         to = source/p.relative_to(ROOT)
         to.parent.mkdir(parents=True, exist_ok=True)
+        if args.quick: nb.cells = [c for c in nb.cells if c.cell_type == "markdown"]
         for c in nb.cells: c.pop("id", None)
         nb.nbformat_minor = 4
         nbformat.write(nb, to)
