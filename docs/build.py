@@ -327,7 +327,8 @@ def main(argv=None):
 
     made = {"reference/library.md": contents_page("Library", "A notebook a module, in reading order: each explains, defines, shows and tests. Sources are folded below the entries.", "nbs/lib", [(p, nb) for p, nb in books.items() if p.parent == LIB]),
             "reference/chapters.md": contents_page("Chapters of the study", "Thin notebooks that call the library; `meld run` executes them in order. See also [the paper and the notebooks](/reference/paper_map.md).", "nbs/study", [(p, nb) for p, nb in books.items() if p.parent == STUDY]),
-            "reference/paper_map.md": paper_map(), "reference/commands.md": commands_page()}
+            "reference/paper_map.md": paper_map(), "reference/commands.md": commands_page(),
+            "reference/results.md": "# Results\n\n```{include} ../README.md\n:start-after: \"## What came out\"\n:end-before: \"## Reading and editing\"\n```\n"}
     pages = [*PAGES, *(str(p.relative_to(ROOT)) for p in sorted((ROOT/"docs").glob("*.md")))]
     texts = {p: (ROOT/p).read_text(encoding="utf-8") for p in pages} | made
     for p, text in texts.items():

@@ -29,6 +29,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]    # a widget's state: the stat
 
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = "Source", "Source"
 nb_ipywidgets_js = {}
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 copybutton_exclude = ".linenos, .gp"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from .core import InputError
 from .overlap import OVERLAPS, box_array, box_overlap, interval_pairs, need_columns, numbers, one_to_one, score_rank
-from .stats import bca_interval, percentile_interval, resample, two_sided_p
+from .stats import expanded_level, percentile_interval, resample, two_sided_p
 
 # %% ../nbs/lib/34_froc.ipynb #3e06bb8d
 FP_RATES = (1/8, 1/4, 1/2, 1, 2, 4, 8)  # FPs per image whose sensitivities are averaged (§4.3)
@@ -128,17 +128,15 @@ class Froc(_Curve):
         n:int=1000,  # bootstrap draws
         seed:int=0,
         fps=None,    # FPs per image; `average_at` if None
-        method:str="percentile", # or "bca": nearer to 95 % if there are few lesions
+        method:str="expanded", # percentiles for as many patients as the lesions come from; or "percentile", as in the protocol of the study
     ) -> pd.DataFrame: # fp, low, high, sensitivity, measure: a row for each rate, and one for the average, whose fp is NaN
         "Intervals (95 %) of the sensitivities and of their average. InputError for an unknown method."
-        if method not in ("percentile", "bca"): raise InputError(f"method is {method!r}, expected percentile or bca")
+        if method not in ("expanded", "percentile"): raise InputError(f"method is {method!r}, expected expanded or percentile")
         fps = self.average_at if fps is None else fps
         values, draws = self._read(fps), self.draws(groups, n, seed, fps)
-        if method == "percentile": low, high = percentile_interval(draws)
-        else:
-            of = np.array([str(groups[v]) for v in self.volumes])
-            left_out = np.stack([self._read(fps, (of != g).astype(float)) for g in np.unique(of)])
-            low, high = np.transpose([bca_interval(*x) for x in zip(draws.T, values, left_out.T)])
+        patient = pd.factorize(np.array([str(groups[v]) for v in self.volumes], object))[0]
+        level = .95 if method == "percentile" else expanded_level(np.bincount(patient[self.truth_volume]))
+        low, high = percentile_interval(draws, level) if level == level else np.full((2, len(values)), np.nan)
         return pd.DataFrame(dict(fp=np.r_[fps, np.nan], low=low, high=high, sensitivity=values, measure=["sensitivity"]*len(fps) + ["average"]))
 
 def _first_fp(fps, sensitivity, wanted): # the least FPs per image at which a curve reaches a sensitivity
@@ -191,7 +189,8 @@ class _Images:
 
     def __call__(self, df, name): # [N] position in `volumes`
         need_columns(df, name, ["volume_id"] + _Z0*self.flat)
-        code = self.volumes.get_indexer(df.volume_id)
+        which, names = pd.factorize(df.volume_id)                       # each name is looked up once; none is -1
+        code = np.append(self.volumes.get_indexer(names), -1)[which]
         bad = (self._known.get_indexer(pd.MultiIndex.from_arrays([df.volume_id, numbers(df, "z", name)])) if self.flat else code) < 0
         if bad.any():
             row = bad.argmax()

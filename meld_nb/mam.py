@@ -22,7 +22,7 @@ def _nearest_of_patient(
     within=np.inf, # farther ones are of no interest
 ): # i [K], rising; j [K]: row of the nearest annotation of proposal i, the first of equals; distance [K] float64
     a32, p32 = np.asarray(a, np.float32), np.asarray(p, np.float32)
-    both = np.einsum("ij,ij->i", p32, p32)[:,None] + np.einsum("ij,ij->i", a32, a32)
+    both = np.vecdot(p32, p32)[:,None] + np.vecdot(a32, a32)
     d2, margin = both - 2*(p32 @ a32.T), 1e-5*both                # more than float32 can be off
     i, j = np.nonzero(d2 - margin <= np.minimum((d2 + margin).min(1, keepdims=True), within**2))
     d = np.concatenate([np.linalg.norm(p[i[s:s+_BLOCK]].astype(float) - a[j[s:s+_BLOCK]].astype(float), axis=1) for s in range(0, len(i), _BLOCK)] or [np.zeros(0)])
@@ -54,7 +54,7 @@ def nearest_annotation(
 def _read_rows(emb, rows, name): # [len(rows),E]
     whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1     # one after the other: read in place, not gathered
     x = np.asarray(emb[rows[0]:rows[-1]+1] if whole else emb[rows])
-    if np.isfinite(x.sum(dtype=float)): return x                  # one value that is not finite makes the sum so
+    if np.isfinite(np.vecdot(x, x)).all(): return x               # one value that is not finite makes its row's so
     bad = ~np.isfinite(x).all(1)
     if bad.any(): raise InputError(f"{name}, row {rows[bad.argmax()]}: the embedding has a value that is not finite")
     return x

@@ -40,12 +40,13 @@ def named_scans(
     root:str|Path, # folder of NIfTI, MetaImage, NRRD files, DICOM or PNG folders; or DeepLesion's, with DL_info.csv
     files,         # BoxFiles that name the scans
     spacing=None,  # (x,y,z) mm: needed for PNG folders, else instead of the headers'
+    dataset:str="scans", # the name of the set; any other than this is never DeepLesion as it comes
 ) -> tuple: # table volumes, of the scans that are named; dict name -> volume_id
     "The scans that boxes lie on; only headers are read. InputError for a name without a scan, or with several."
     root, rows, ids = Path(root), {}, {}
     if not root.is_dir(): raise InputError(f"{root}: no such folder")
     named = [(f, b.scan, b["at"]) for f in files for b in (r for _, r in f.boxes.drop_duplicates("scan").iterrows())]
-    known = read_deeplesion(root)[0].set_index("volume_id", drop=False) if (root/"DL_info.csv").is_file() else None
+    known = read_deeplesion(root)[0].set_index("volume_id", drop=False) if dataset == "scans" and (root/"DL_info.csv").is_file() else None
     places = None if known is not None else _places(root)
     for f, name, at in named:
         where = f"{f.path}: {at}: scan {name!r}"
@@ -56,8 +57,8 @@ def named_scans(
             rows[key] = known.loc[key].to_dict()
         else:
             path = _place(places, str(name), where, root)
-            ids[name] = key = f"scans/{scan_name(path.relative_to(root).as_posix())}"
-            if key not in rows: rows[key] = volume_row("scans", key.removeprefix("scans/"), read_geometry(path, spacing=spacing), path, split="train")
+            ids[name] = key = f"{dataset}/{scan_name(path.relative_to(root).as_posix())}"
+            if key not in rows: rows[key] = volume_row(dataset, key.split("/", 1)[1], read_geometry(path, spacing=spacing), path, split="train")
     return check(pd.DataFrame(list(rows.values())), "volumes"), ids
 
 def _places(root):

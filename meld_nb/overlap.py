@@ -62,13 +62,12 @@ def box_overlap(
 ) -> np.ndarray: # [P] in [0,1]; 0 where a size is 0
     "Overlap of row i of `a` with row i of `b`."
     d = a.shape[1]//2
-    inter, size_a, size_b = np.ones((3, len(a)))
+    inter, size_a, size_b = 1., 1., 1.
     for k in range(d):
         one = 1. if plus_one or k == 2 else 0.
-        inter *= np.maximum(np.minimum(a[:,d+k], b[:,d+k]) - np.maximum(a[:,k], b[:,k]) + one, 0)
-        size_a *= a[:,d+k] - a[:,k] + one
-        size_b *= b[:,d+k] - b[:,k] + one
-    whole = dict(iou=size_a+size_b-inter, iobb=size_a, iogt=size_b, iobbgt=np.minimum(size_a, size_b))[kind]
+        inter = np.maximum(np.minimum(a[:,d+k], b[:,d+k]) - np.maximum(a[:,k], b[:,k]) + one, 0)*inter
+        size_a, size_b = (a[:,d+k] - a[:,k] + one)*size_a, (b[:,d+k] - b[:,k] + one)*size_b
+    whole = dict(iou=lambda: size_a + size_b - inter, iobb=lambda: size_a, iogt=lambda: size_b, iobbgt=lambda: np.minimum(size_a, size_b))[kind]()
     return np.divide(inter, whole, out=np.zeros(len(a)), where=whole > 0)
 
 # %% ../nbs/lib/03_overlap.ipynb #9e285046
@@ -86,10 +85,12 @@ def interval_pairs(
     key = lambda group, z: group*span + (z - start)
     slack = 8*np.spacing(len(longest)*span)
 
-    order = np.lexsort((lo_b, group_b))
-    keys = key(group_b, lo_b)[order]
-    first = np.searchsorted(keys, key(group_a, lo_a - longest[group_a]) - slack, "left")
-    n = np.searchsorted(keys, key(group_a, hi_a) + slack, "right") - first
+    keys = key(group_b, lo_b)
+    order = np.argsort(keys, kind="stable")
+    keys, by = keys[order], np.argsort(key(group_a, lo_a))           # looked up in order: neighbours are near in memory
+    first, n = np.empty((2, len(group_a)), int)
+    first[by] = np.searchsorted(keys, key(group_a[by], (lo_a - longest[group_a])[by]) - slack, "left")
+    n[by] = np.searchsorted(keys, key(group_a[by], hi_a[by]) + slack, "right") - first[by]
     ends = np.cumsum(n)
     cuts = np.unique(np.r_[0, np.searchsorted(ends, np.arange(block, ends[-1], block)), len(n)])
     for s, e in zip(cuts, cuts[1:]):
@@ -107,16 +108,21 @@ def slice_pairs(
     names=("boxes","boxes"), # what the two tables are called in a message
 ) -> tuple: # i [P], j [P] rows (from 0) of a and b, their IoU [P]
     "Pairs of boxes of one volume, `dz` slices apart, whose IoU is larger than `iou`."
-    box_a, box_b = box_array(a, names[0]), box_array(b, names[1])
+    box_a = box_array(a, names[0])
+    box_b = box_a if b is a else box_array(b, names[1])
     for df, name in zip((a, b), names): need_columns(df, name, ("volume_id","z"))
-    volume, _ = pd.factorize(pd.concat([a.volume_id, b.volume_id], ignore_index=True))
-    va, vb, za, zb = volume[:len(a)], volume[len(a):], numbers(a, "z", names[0]) + dz, numbers(b, "z", names[1])
+    if not iou >= 0: raise InputError(f"iou is {iou}, expected 0 or more: boxes that do not meet are no pairs")
+    volume = np.tile(pd.factorize(a.volume_id)[0], 2) if b is a else pd.factorize(pd.concat([a.volume_id, b.volume_id], ignore_index=True))[0]
+    z, zs = pd.factorize(np.r_[(z := numbers(a, "z", names[0])) + dz, z if b is a else numbers(b, "z", names[1])])
+    place, _ = pd.factorize(volume*max(len(zs), 1) + z)             # a number for each slice
     found = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
-    for i, j in interval_pairs(va, za, za, vb, zb, zb):
+    for i, j in interval_pairs(place[:len(a)], box_a[:,0], box_a[:,2], place[len(a):], box_b[:,0], box_b[:,2]):   # that meet in x
         o = box_overlap(box_a[i], box_b[j])
         ok = np.flatnonzero(o > iou)
         found.append((i[ok], j[ok], o[ok]))
-    return tuple(map(np.concatenate, zip(*found)))
+    i, j, o = map(np.concatenate, zip(*found))
+    order = np.lexsort((j, i))
+    return i[order], j[order], o[order]
 
 # %% ../nbs/lib/03_overlap.ipynb #aabeceb1
 def slice_nms(
@@ -140,8 +146,10 @@ def score_rank(
 ) -> np.ndarray: # [N] int: 0 for the best score
     "Place of every row when sorted by falling score; equal scores keep the order of the table."
     need_columns(df, name, ["score"])
-    rank = np.empty(len(df), int)
-    rank[np.argsort(-numbers(df, "score", name), kind="stable")] = np.arange(len(df))
+    score, rank = -numbers(df, "score", name), np.empty(len(df), int)
+    order = np.argsort(score)
+    if (np.diff(score[order]) == 0).any(): order = np.argsort(score, kind="stable")   # slower, and only needed for equal scores
+    rank[order] = np.arange(len(df))
     return rank
 
 # %% ../nbs/lib/03_overlap.ipynb #f7ed6fd7

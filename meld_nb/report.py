@@ -15,12 +15,12 @@ import pandas as pd
 
 from .arms import ARMS, arm_of
 from .claims import claims_table, read_claims, read_measured
-from .core import InputError, atomic_path, figures_dir, read_json, write_json
+from .core import InputError, atomic_path, figures_dir, read_json, sha256, write_json
 from .froc import FP_RATES, PAPER_VOLUMETRIC, froc
 from .paper import PAPER_TABLES, paper_table
 from .plots import method_styles
 from .stats import hierarchical_bootstrap, holm, percentile_interval, two_sided_p, verdict
-from .study import in_plan, summary
+from .study import check_run, in_plan, records, summary
 
 # %% ../nbs/lib/61_report.ipynb #4b3a8a30
 _EVIDENCE = ("detections", "members", "truth", "images")
@@ -164,29 +164,31 @@ def merge_claims(
 def results(
     run:str|Path, # a run folder, or a released run
 ) -> list: # of Path
-    "Tables and figures that have a provenance beside them, in the order of the chapters."
-    planned = in_plan(run)
-    return sorted(p.with_suffix(s) for p in Path(run).rglob("*.json") for s in (".csv", ".svg") if p.with_suffix(s).is_file() and planned(p.relative_to(run)) and p.relative_to(run).parts[0] not in ("world", "cache"))
+    "Tables and figures that have a provenance beside them, in the order of the chapters; of a run folder, of chapters that have ended: their records have the checksums."
+    run = Path(run)
+    if (run/"detections.parquet").is_file(): return sorted(p.with_suffix(s) for p in run.glob("*.json") for s in (".csv", ".svg") if p.with_suffix(s).is_file())
+    return sorted(run/folder/n for folder, r in records(run).items() for n in r["outputs"] if n.endswith((".csv", ".svg")) and (run/folder/n).is_file() and (run/folder/n).with_suffix(".json").is_file())
 
 def release(
     run:str|Path,     # a run folder
     to:str|Path=None, # default: figures/<profile>, or figures/<profile>/seed_N for a run with a seed in its name
 ) -> Path:
-    "Copy what a finished run has to show. InputError for a smoke run or one that is not finished."
+    "Copy what a finished run has to show. InputError for a smoke run, one that is not finished, or one that is no longer what it says (`check_run`)."
     run = Path(run)
     record = read_json(run/"run.json")
     if Path(record["profile"]).stem == "smoke": raise InputError(f"{run}: smoke runs show that everything runs; they are not released")
     if not record["finished"]: raise InputError(f"{run}: the run is not finished")
+    check_run(run)
     name, _, seed = run.name.partition("_seed_")
     to = Path(to or figures_dir()/name/(f"seed_{seed}" if seed else ""))
     with atomic_path(to) as tmp:                                                                           # in place of an earlier release
         tmp.mkdir()
         for p in results(run):
             for f in (p, p.with_suffix(".json")): shutil.copyfile(f, tmp/"_".join(f.relative_to(run).parts))    # 60/mam/log.csv: 60_mam_log.csv
-        write_json({k: v for k, v in record.items() if k != "notebooks"}, tmp/"run.json")                      # where the clone lay is nobody's business
         if (made := _measured_file(run)): shutil.copyfile(made, tmp/"measured.parquet")
         for n, df in compact(evidence(run)).items():
             if n != "arms": df.to_parquet(tmp/f"{n}.parquet", index=False, compression="zstd")
+        write_json({k: v for k, v in record.items() if k != "notebooks"} | dict(files={p.name: sha256(p) for p in sorted(tmp.iterdir())}), tmp/"run.json")   # where the clone lay is nobody's business
     return to
 
 # %% ../nbs/lib/61_report.ipynb #43b523d8
@@ -271,8 +273,9 @@ def write_report(
     path:str|Path,     # .html
     *, n:int=10_000,   # bootstrap draws
 ) -> Path:
-    "One self-contained page of all results of `runs`, worlds together where there are several, published numbers beside ours."
+    "One self-contained page of all results of `runs`, worlds together where there are several, published numbers beside ours. InputError for a run that is no longer what it says (`check_run`)."
     names = _names(runs)
+    for run in names.values(): check_run(run)
     parts = ["<h1>Universal lesion detection from heterogeneous and incomplete labels</h1>", _table(_overview(names))]
     for kind in ("phantom", "real"):
         tested = {k: r for k, r in names.items() if _has_evidence(r) and is_phantom(r) == (kind == "phantom")}

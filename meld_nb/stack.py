@@ -15,11 +15,12 @@ from .overlap import box_array, need_columns, numbers, one_to_one, slice_pairs
 # %% ../nbs/lib/32_stack.ipynb #0099266f
 def _links(d, iou): # i, j: rows; box j continues box i on the next slice
     i, j, o = slice_pairs(d, d, iou, dz=1, names=("detections2d",)*2)
-    s = d.score.to_numpy(float)
+    alone = (np.bincount(i, minlength=len(d))[i] == 1) & (np.bincount(j, minlength=len(d))[j] == 1)   # nothing else wants either end
+    (i0, j0), (i, j, o), s = (x[alone] for x in (i, j)), (x[~alone] for x in (i, j, o)), d.score.to_numpy(float)
     order = np.lexsort((j, i, -o, -np.minimum(s[i], s[j]), -np.maximum(s[i], s[j])))
     i, j = i[order], j[order]
     keep = one_to_one(i, j)
-    return i[keep], j[keep]
+    return np.r_[i0, i[keep]], np.r_[j0, j[keep]]
 
 def _chains(n, i, j): # [n]: the row that begins the chain of each row
     begin = np.arange(n)
@@ -38,14 +39,16 @@ def stack(
     d = detections2d.reset_index(drop=True)
     z, _ = (numbers(detections2d, c, "detections2d") for c in ("z","score"))
     if (z % 1 != 0).any(): raise InputError(f"detections2d, row {detections2d.index[(z % 1 != 0).argmax()]}: z is {z[(z % 1 != 0).argmax()]}, expected the whole number of a slice")
-    _, stack_id = np.unique(_chains(len(d), *_links(detections2d, iou)), return_inverse=True)
+    chain = _chains(len(d), *_links(detections2d, iou))
+    stack_id = (np.cumsum(chain == np.arange(len(d))) - 1)[chain]      # numbered by their first rows
     named = ["volume_id","stack_id","z","x1","y1","x2","y2","score"]
     members = d.assign(z=z.astype(int), stack_id=stack_id).iloc[np.lexsort((z, stack_id))].reset_index(drop=True)
     members = members[named + [c for c in members if c not in named]]
 
-    begin = np.flatnonzero(np.diff(members.stack_id, prepend=-1))
+    of, score, zs = (members[c].to_numpy() for c in ("stack_id","score","z"))
+    begin = np.flatnonzero(np.diff(of, prepend=-1))
     last = np.r_[begin[1:], len(members)][:len(begin)] - 1
-    best = np.lexsort((members.z, -members.score, members.stack_id))[begin]  # a stack fills the same places in either order
-    zs = members.z.to_numpy()
+    top = np.flatnonzero(score == np.maximum.reduceat(score, begin)[of]) if len(begin) else begin
+    best = top[np.diff(of[top], prepend=-1) > 0]                       # of equal scores the lowest slice
     out = members.iloc[best].assign(z1=zs[begin].astype(float), z2=zs[last].astype(float)).reset_index(drop=True)
     return out[["volume_id","stack_id","x1","y1","z1","x2","y2","z2","score"]], members

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STUDY', 'SHARED', 'RANGES', 'parameters', 'plan', 'provenance', 'hardware', 'in_plan', 'Chapter', 'chapter', 'part',
-           'execute', 'write_phantom', 'run_folder', 'summary', 'run_study']
+           'execute', 'write_phantom', 'run_folder', 'records', 'summary', 'run_study', 'check_run', 'check_profile']
 
 # %% ../nbs/lib/60_study.ipynb #abf16564
 import ast, fcntl, json, math, os, platform, re, shutil, signal, subprocess, sys, time, traceback
@@ -77,9 +77,11 @@ RANGES = {"mam_theta": "[0,inf)", **dict.fromkeys(("nrm_sigma", "fdr", "precisio
 def _study_dir(study=None):
     return Path(study or os.environ.get("MELD_STUDY") or repo_root()/"nbs"/"study").resolve()
 
+def _profile_path(profile, study): return Path(profile) if str(profile).endswith((".yaml", ".yml")) else study/"params"/f"{profile}.yaml"
+
 def _load(profile, study):
     "The YAML of a profile (a name, or a path to a file), as a dict of dicts."
-    path = Path(profile) if str(profile).endswith((".yaml", ".yml")) else study/"params"/f"{profile}.yaml"
+    path = _profile_path(profile, study)
     if not path.is_file(): raise InputError(f"{profile!r} is no profile; there are: {', '.join(sorted(p.stem for p in (study/'params').glob('*.yaml')))}")
     got = read_yaml(path) or {}
     if not isinstance(got, dict) or (bad := [k for k, v in got.items() if not isinstance(v, dict)]):
@@ -154,8 +156,8 @@ def provenance() -> dict:
     versions = {"python": platform.python_version()}
     for n in names:
         with suppress(metadata.PackageNotFoundError): versions[n] = metadata.version(n)
-    status = _git("status", "--porcelain", "--untracked-files=no")
-    return dict(commit=_git("rev-parse", "HEAD"), dirty=None if status is None else bool(status), versions=versions)
+    status = _git("status", "--porcelain", "--", "meld_nb", "nbs", "settings.ini", "setup.py")
+    return dict(commit=_git("rev-parse", "HEAD"), dirty=None if status is None else bool(status) or not Path(sys.modules["meld_nb"].__file__).resolve().is_relative_to(repo_root()), versions=versions)
 
 def hardware() -> dict:
     "The machine: processor, cores, memory, and GPUs if torch is loaded and sees any."
@@ -412,13 +414,13 @@ def _lock(run):
     f.truncate(0)
     return f
 
-def _protocol(profile, seed):
-    "Commit of the protocol, for runs that it must precede: the final seeds of the study. InputError without it."
-    if Path(profile).stem not in ("study", "study_full") or not 0 <= seed <= 9: return None
+def _protocol(profile, study):
+    "Commit of the protocol, for the study's own worlds. InputError without it for any run on a world with a final seed, whatever its profile."
+    if "world" not in study or not 0 <= study["seed"] <= 9: return None
     path = "nbs/study/PROTOCOL.md"
     commit = _git("log", "-1", "--format=%H", "--", path)
     if not commit or _git("status", "--porcelain", "--", path): raise InputError(f"seeds 0-9 are kept for the final runs, which need {path}, committed; use a seed from 1000 for development")
-    return commit
+    return commit if Path(profile).stem in ("study", "study_full") else None
 
 # %% ../nbs/lib/60_study.ipynb #0100a9e3
 def run_folder(
@@ -428,14 +430,19 @@ def run_folder(
     "The run folder, relative to the clone, that a run has if none is named."
     return "data/runs/" + Path(profile).stem + ("" if seed is None else f"_seed_{seed}")
 
+def records(
+    run:str|Path, # run folder
+) -> dict: # "60/mam" -> what `Chapter.done` wrote
+    "The record of every chapter that has ended, of the run as it was last started."
+    run = Path(run)
+    planned = in_plan(run)
+    return {str(p.parent.relative_to(run)): read_json(p) for p in sorted(run.glob("[0-9][0-9]/**/record.json")) if planned(p.relative_to(run))}
+
 def summary(
     run:str|Path, # run folder
 ) -> dict: # "60/mam" -> chapter, seconds, peak_memory_gb, inputs
     "Every chapter's record so far: time, memory, inputs."
-    run = Path(run)
-    planned = in_plan(run)
-    records = {p.parent.relative_to(run): read_json(p) for p in sorted(run.glob("[0-9][0-9]/**/record.json")) if planned(p.relative_to(run))}
-    return {str(folder): {k: r[k] for k in ("chapter", "seconds", "peak_memory_gb", "inputs")} for folder, r in records.items()}
+    return {folder: {k: r[k] for k in ("chapter", "seconds", "peak_memory_gb", "inputs")} for folder, r in records(run).items()}
 
 def run_study(
     profile="smoke", # name of a profile, or its .yaml file
@@ -451,12 +458,12 @@ def run_study(
     "Run the study, or what is out of date of it. InputError, before any work, for a wrong parameter or a run folder in use."
     planned = plan(profile, set=set, seed=seed, study=study)
     if until and until not in planned["chapters"]: raise InputError(f"--until {until}: no such chapter in this profile; there are: {', '.join(planned['chapters'])}")
-    protocol = _protocol(profile, planned["study"]["seed"])
+    protocol = _protocol(profile, planned["study"])
     where = str(run or run_folder(profile, seed))
     run = _resolve(where)
     (run/"logs").mkdir(parents=True, exist_ok=True)
     with _lock(run) as lock:
-        record = dict(profile=str(profile), protocol=protocol, **planned, **provenance(), hardware=hardware())
+        record = dict(profile=str(profile), set=set, protocol=protocol, **planned, **provenance(), hardware=hardware())
         write_json(planned | {"run": where, "cores": cores or 2, "jobs": "logs/dry_run.json" if dry_run else "logs/jobs.json"}, run/"logs"/"config.json")
         if not dry_run: write_json(record | dict(finished=False, jobs=summary(run)), run/"run.json")
         code = _snakemake(run, lock, planned, until, cores, dry_run, list(snakemake))
@@ -483,3 +490,37 @@ def _snakemake(run, lock, planned, until, cores, dry_run, further):
     elif "Error in rule" in said: print(f"not finished; logs of what failed, and what Snakemake says: {log.parent}")
     else: print("\n".join([l for l in said.splitlines() if l.strip()][-8:]))   # it did not get as far as a chapter
     return 1 if code else 0
+
+# %% ../nbs/lib/60_study.ipynb #c3a2
+def check_run(
+    run:str|Path, # a run folder, or a released run
+):
+    "InputError naming the first file that is not what a chapter wrote or read (of a released run: what was released), or a chapter that was made with other parameters than the run's."
+    run, now = Path(run), {}
+    record = read_json(run/"run.json") if (run/"run.json").is_file() else {}
+    def same(path, was):
+        if path not in now: now[path] = sha256(path) if path.is_file() else None
+        return now[path] in (None, was)
+    for name, was in record.get("files", {}).items():
+        if not same(run/name, was): raise InputError(f"{run/name}: changed since it was released")
+    for folder, r in records(run).items():
+        for name, was in r["outputs"].items():
+            if not same(run/folder/name, was): raise InputError(f"{run/folder/name}: changed since {r['chapter']} wrote it; remove {run/folder} and run again")
+        for name, was in r["inputs"].items():
+            path = run/name if (run/name).exists() else _resolve(name)
+            if not same(path, was): raise InputError(f"{path}: changed since {r['chapter']} read it for {run/folder}; run again")
+        for name, value in record.get("parameters", {}).get(r["chapter"], {}).items():
+            if r["parameters"].get(name, value) != value: raise InputError(f"{run/folder/'record.json'}: {r['chapter']}.{name} was {r['parameters'][name]!r}, {run/'run.json'} says {value!r}; run again")
+
+def check_profile(
+    run:str|Path, # run folder
+):
+    "InputError naming the first value that a run's profile no longer has; nothing if the profile is gone or the run does not say how it was started."
+    record = read_json(Path(run)/"run.json")
+    if "set" not in record or not _profile_path(record["profile"], _study_dir()).is_file(): return
+    now = plan(record["profile"], set=record["set"], seed=record["study"]["seed"])
+    old, new = ({"study": {"world": p["study"].get("world")}} | p["parameters"] for p in (record, now))
+    for chapter in old.keys() & new.keys():
+        for name in sorted(old[chapter].keys() | new[chapter].keys()):
+            was, value = (p[chapter].get(name, "its default") for p in (old, new))
+            if was != value: raise InputError(f"profile {record['profile']}: {chapter}.{name} is now {value!r}, {run} was made with {was!r}; run again")

@@ -8,7 +8,7 @@ Tried, each on purpose:
 - SIGKILL to `meld run` alone: its orphans keep the folder locked, a second run is refused while they live, and the folder is not corrupted;
 - a disk that is full, and a folder that cannot be written: one line that says so, exit code 1, earlier results as they were (both need root for a small tmpfs; skipped visibly without).
 """
-import argparse, hashlib, json, os, random, shutil, subprocess, sys, tempfile, time
+import argparse, hashlib, json, os, random, re, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np, pandas as pd, psutil
@@ -21,6 +21,7 @@ from blind_and_killed import kill_tree
 PROFILE = HERE/"micro.yaml"
 KINDS = {".safetensors", ".parquet", ".npy", ".csv"}
 CLOCK = {"log.csv"}                      # the training log holds seconds of each step
+PLACES = {"volumes.parquet", "test_volumes.parquet"}
 
 
 def start(run, *options, **popen): return subprocess.Popen(["meld", "run", "--profile", str(PROFILE), "--run", str(run), *options], **popen)
@@ -32,11 +33,12 @@ def finished(run, *options):
 
 
 def results(run):
-    "path -> digest of every table, array and checkpoint of the chapters; the clock's column of a training log left out."
+    "path -> digest of every table, array and checkpoint of the chapters; left out are the clock's column of a training log, and where the raw files of the run's own world lie."
     out = {}
     for p in sorted(run.glob("[0-9][0-9]/**/*")):
         if p.suffix not in KINDS or p.name.startswith("."): continue
         data = pd.read_csv(p).drop(columns="seconds", errors="ignore").to_csv().encode() if p.name in CLOCK else p.read_bytes()
+        if p.name in PLACES: data = pd.read_parquet(p).replace({c: re.escape(str(run)) for c in ("path", "mask_path")}, "", regex=True).to_csv().encode()
         out[str(p.relative_to(run))] = hashlib.sha256(data).hexdigest()
     return out
 
@@ -57,12 +59,12 @@ def unreadable(run):
         except Exception as e: yield f"{p.relative_to(run)}: {type(e).__name__}: {e}"
 
 
-def killed_again_and_again(whole, run, kills, seed):
-    "Problems."
+def killed_again_and_again(whole, run, kills, seed, seconds):
+    "Problems; `seconds`: what the run takes undisturbed."
     dice, done = random.Random(seed), 0
     while done < kills:
         process = start(run, stdout=subprocess.DEVNULL)
-        wait = dice.uniform(2, 12)                      # from before the first job to a few jobs further on
+        wait = dice.uniform(.03, .35)*seconds            # from before the first job to a few jobs further on
         until = time.time() + wait
         while time.time() < until and process.poll() is None: time.sleep(.05)
         if process.poll() is not None:
@@ -84,13 +86,18 @@ def compare(whole, run):
         if a.get(f) != b.get(f): yield f"{f}: {'missing' if f not in b else 'only here' if f not in a else 'differs'} in {run.name}"
 
 
+def _is_chapter(process):
+    try: return process.status() != psutil.STATUS_ZOMBIE and any("meld_nb.study" in a for a in process.cmdline())
+    except psutil.NoSuchProcess: return False
+
+
 def orphans(whole, run):
     "`meld run` dies alone; its jobs live on."
     shutil.copytree(whole, run, ignore=shutil.ignore_patterns(".snakemake"))
     for c in ("25", "60", "65", "70"): shutil.rmtree(run/c)
     process = start(run, stdout=subprocess.DEVNULL)
     tree = psutil.Process(process.pid)
-    while not any(p.is_running() and "meld_nb.study" in " ".join(p.cmdline()) for p in tree.children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE):
+    while not any(map(_is_chapter, tree.children(recursive=True))):
         if process.poll() is not None: yield "orphans: the run ended before a chapter began"; return
         time.sleep(.1)
     children = tree.children(recursive=True)
@@ -140,19 +147,21 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--kills", type=int, default=40)
     ap.add_argument("--seed", type=int, default=0)
+    ap.add_argument("--parts", nargs="+", choices=["kills", "orphans", "disk"], default=["kills", "orphans", "disk"])
     args = ap.parse_args()
     with tempfile.TemporaryDirectory() as tmp:
         tmp, began = Path(tmp), time.time()
         code, said = finished(tmp/"whole")
         if code: print(said); return 1
-        print(f"undisturbed: {len(results(tmp/'whole'))} results in {time.time()-began:.0f} s", flush=True)
+        took = time.time()-began
+        print(f"undisturbed: {len(results(tmp/'whole'))} results in {took:.0f} s", flush=True)
         problems = []
-        for name, found in (("kills", killed_again_and_again(tmp/"whole", tmp/"killed", args.kills, args.seed)), ("orphans", orphans(tmp/"whole", tmp/"orphans")), ("disk", bad_disk(tmp/"whole", tmp/"disk"))):
-            own = list(found)
-            print(f"{name}: {'as it should be' if not own else f'{len(own)} problems'}", flush=True)
+        parts = dict(kills=lambda: killed_again_and_again(tmp/"whole", tmp/"killed", args.kills, args.seed, took), orphans=lambda: orphans(tmp/"whole", tmp/"orphans"), disk=lambda: bad_disk(tmp/"whole", tmp/"disk"))
+        for name in args.parts:
+            own = list(parts[name]())
+            print(f"{name}: {'as it should be' if not own else f'{len(own)} problems'}", *own, sep="\n", flush=True)
             problems += own
-    for p in problems: print(p)
-    print(f"{args.kills} kills, {len(problems)} problems, {time.time()-began:.0f} s")
+    print(f"{args.kills*('kills' in args.parts)} kills, {' and '.join(args.parts)}: {len(problems)} problems, {time.time()-began:.0f} s")
     return int(bool(problems))
 
 
