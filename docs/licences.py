@@ -19,6 +19,9 @@ KINDS = [("strong copyleft", r"\bAGPL|Affero|(?<!L)(?<!Lesser )\bGPL|GNU General
 KNOWN = {"docutils": "Public Domain AND BSD-2-Clause AND BSD-3-Clause",   # its COPYING; the GPL is for an Emacs mode that is not in the wheel
          "cuda-toolkit": "LicenseRef-NVIDIA-Proprietary"}
 
+# under the GPL, and why that does no harm: each is installed by an extra alone, and the page names it
+ACCEPTED = {"unidecode": "tcia_utils imports it, to download from The Cancer Imaging Archive. Nobody who does not install that extra has it. Whoever passes on an environment that holds it, an image of a container for instance, has to keep to the GPL for it."}
+
 
 def licence(dist):
     "Of a distribution: its SPDX expression, else its classifiers, else the first line of its licence field, else that of its licence file."
@@ -64,7 +67,7 @@ def main():
     everything = {n: d for found in all_of.values() for n, d in found.items()}
     kinds = {n: kind(licence(d)) for n, d in everything.items()}
     for n, k in kinds.items():
-        if k in ("strong copyleft", "unknown"): wrong.append(f"{n} {everything[n].version}: {k}: {licence(everything[n])}")
+        if k == "unknown" or k == "strong copyleft" and (n not in ACCEPTED or n in all_of[""]): wrong.append(f"{n} {everything[n].version}: {k}: {licence(everything[n])}")
     row = lambda n, *more: (n, everything[n].version, licence(everything[n])[:70], *more)
     by = lambda n: ", ".join(e or "every installation" for e, found in all_of.items() if n in found)
     text = ["# Licences", "meld_nb is under Apache-2.0 (`LICENSE`). It contains no code of others and is distributed without its requirements: pip installs them, each under its own licence. "
@@ -73,9 +76,9 @@ def main():
     for e, rs in wanted.items():
         text += [f"### {'Every installation' if not e else f'Extra `{e}`'}", table(["package", "version", "licence", "what it is"], [row(n, re.sub(r"\s+", " ", everything[n].metadata.get("Summary") or "")) for n in sorted({canonicalize_name(r.name) for r in rs}) if n in everything])]
     text += ["## What they bring along", "Everything else that pip installs with them on Linux, and by whom it is asked for.", table(["package", "version", "licence", "for"], [row(n, by(n)) for n in sorted(everything) if n not in direct])]
-    weak = [n for n in sorted(everything) if kinds[n] == "weak copyleft"]
+    strong, weak = ([n for n in sorted(everything) if kinds[n] == k] for k in ("strong copyleft", "weak copyleft"))
     closed = [n for n in sorted(everything) if kinds[n] == "proprietary"]
-    text += ["## Copyleft", f"Of {len(everything)} packages none is under the GPL or the AGPL. " + (f"{len(weak)} are under a weak copyleft (LGPL, MPL), which binds changes to these packages themselves, not what imports them; they are separate packages that are imported at run time, unchanged:" if weak else "None is under a weak copyleft."),
+    text += ["## Copyleft", f"Of {len(everything)} packages {len(strong) or 'none'} is under the GPL or the AGPL" + ("".join(f": `{n}`, only of the extra `{by(n)}`. {ACCEPTED[n]} " for n in strong) or ". ") + (f"{len(weak)} are under a weak copyleft (LGPL, MPL), which binds changes to these packages themselves, not what imports them; they are separate packages that are imported at run time, unchanged:" if weak else "None is under a weak copyleft."),
              table(["package", "licence", "for"], [(n, licence(everything[n])[:70], by(n)) for n in weak]) if weak else "",
              (f"{len(closed)} are proprietary: NVIDIA's libraries, which PyTorch's default wheel for Linux brings along; its CPU build needs none of them." if closed else "None is proprietary here: these are the packages of PyTorch's CPU build. Its default wheel for Linux also brings NVIDIA's libraries, under NVIDIA's own terms."),
              "Wheels also hold compiled libraries of others. Among those of numpy and scipy are GCC's runtime libraries, under the GPL with its runtime library exception, which leaves programs that use them alone; each wheel's own licence file lists what it holds.",
