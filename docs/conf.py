@@ -25,6 +25,7 @@ nitpick_ignore_regex = [("py:(class|exc)", ".*")]   # types in signatures: most 
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "fieldlist"]
 myst_heading_anchors = 4
+myst_dmath_double_inline = True                     # $$ at the end of a paragraph, as JupyterLab takes it
 suppress_warnings = ["mystnb.unknown_mime_type"]    # a widget's state: the static picture beside it is what is shown
 
 nb_execution_mode = "off"

@@ -22,6 +22,8 @@ def test_pages(site):
         assert f"{want}.html" in pages, want
     text = (site/"nbs"/"lib"/"32_stack.html").read_text(encoding="utf-8")
     assert 'id="meld_nb.stack.stack"' in text and "boxes of consecutive slices are linked if their IoU is greater" in text   # a parameter's comment
+    for p in build.LIB.glob("*.ipynb"):                                                                                        # equations are equations
+        assert not re.search(r"\$\s*<math|</math>\s*\$", (site/"nbs"/"lib"/p.with_suffix(".html").name).read_text(encoding="utf-8")), p
     text = (site/"reference"/"paper_map.html").read_text(encoding="utf-8")
     row = next(r for r in re.findall(r"(?s)<tr.*?</tr>", text) if ">Table 1<" in r)
     assert "70_ablation" in row and "tab1_ablation.csv" in row
