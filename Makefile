@@ -2,7 +2,9 @@
 PY ?= python3
 RUN = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: demo test bench trust verify docs licences readme lab browser clean
+.PHONY: install demo test bench trust verify docs licences readme lab browser clean
+
+install: .venv/.ok     ## only the set-up in .venv
 
 demo: .venv/.ok        ## the whole study on the phantom world
 	$(RUN) meld run --profile demo
