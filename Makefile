@@ -2,7 +2,9 @@
 PY ?= python3
 RUN = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: demo test bench trust verify readme lab browser clean
+.PHONY: install demo test bench trust verify docs licences readme lab browser clean
+
+install: .venv/.ok     ## only the set-up in .venv
 
 demo: .venv/.ok        ## the whole study on the phantom world
 	$(RUN) meld run --profile demo
@@ -22,6 +24,15 @@ verify: .venv/.ok      ## run a world of the study again and compare its tables 
 	$(RUN) meld run --profile study --seed $(SEED) --run data/runs/verify_seed_$(SEED)
 	$(RUN) meld verify data/runs/verify_seed_$(SEED) figures/study/seed_$(SEED)
 
+RUN_FOLDER ?= data/runs/demo
+docs: .venv/.ok        ## the documentation as a static site in _docs/html; chapters as a run executed them: make docs RUN_FOLDER=data/runs/smoke
+	test -f $(RUN_FOLDER)/run.json || $(RUN) meld run --profile demo --run $(RUN_FOLDER)
+	$(RUN) python docs/build.py --run $(RUN_FOLDER)
+
+licences: .venv/.ok    ## docs/licences.md from what is installed, with all extras
+	.venv/bin/pip install --disable-pip-version-check -q -e ".[peer,browser,bench,sr,cluster,docs,dev]"
+	$(RUN) python docs/licences.py
+
 readme: .venv/.ok      ## README.md from nbs/index.ipynb
 	$(RUN) python .ci/check.py --write-readme
 
@@ -33,9 +44,9 @@ browser: .venv/.ok     ## the viewer and the review sheet in a real browser; nee
 	$(RUN) python tests/browser/lab.py
 
 clean:                 ## what demo and test made; never data/raw
-	rm -rf data/runs/smoke data/runs/demo data/cache .hypothesis
+	rm -rf data/runs/smoke data/runs/demo data/cache .hypothesis _docs
 
 .venv/.ok: settings.ini setup.py
 	$(PY) -m venv .venv
-	.venv/bin/pip install --disable-pip-version-check -q -e ".[dev]"
+	.venv/bin/pip install --disable-pip-version-check -q -e ".[dev,docs]"
 	touch $@

@@ -12,10 +12,26 @@ from pathlib import Path
 
 import click
 
-from .core import InputError, read_yaml, repo_root
+from .core import InputError, quiet, read_yaml, repo_root
 
 # %% ../nbs/lib/62_cli.ipynb #109b5615
-@click.group(context_settings=dict(help_option_names=["-h", "--help"], max_content_width=110))
+def _quiet(ctx, param, value):
+    "Sets MELD_QUIET for this call, and for what it starts."
+    if not value or quiet(): return
+    os.environ["MELD_QUIET"] = "1"
+    ctx.call_on_close(lambda: os.environ.pop("MELD_QUIET"))
+
+def _say(text):
+    "Print progress, or what was done."
+    if not quiet(): click.echo(text)
+
+_QUIET = click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quiet, help="No progress: only results that go to the terminal, warnings and errors.")
+
+class _Group(click.Group):
+    "Commands that all have --quiet."
+    def add_command(self, cmd, name=None): cmd.params.append(_QUIET); super().add_command(cmd, name)
+
+@click.group(cls=_Group, params=[_QUIET], context_settings=dict(help_option_names=["-h", "--help"], max_content_width=110))
 @click.version_option(package_name="meld_nb")
 def cli():
     "Universal lesion detection from heterogeneously and partially labelled CT data sets."
@@ -43,16 +59,21 @@ def _sets(ctx, param, values):
 @click.option("--set", "set_", multiple=True, callback=_sets, metavar="CHAPTER.NAME=VALUE", help="Another value for a parameter; may be repeated.")
 @click.option("--until", metavar="CHAPTER", help="Only this chapter and what it needs, e.g. 40_mam.")
 @click.option("--seed", type=int, help="Seed of the world and of all training, instead of the profile's.")
-@click.option("--cores", type=click.IntRange(1), default=2, show_default=True, help="Jobs at a time.")
+@click.option("--cores", type=click.IntRange(1), help="Jobs at a time.  [default: 2, or what SNAKEMAKE says]")
 @click.option("--run", "run_", metavar="FOLDER", help="Run folder; default data/runs/PROFILE, with _seed_N if --seed is given.")
 @click.option("--dry-run", is_flag=True, help="Only list what would run.")
-def run(profile, set_, until, seed, cores, run_, dry_run):
-    "Run the study, or what is out of date of it. Started again, it goes on where it stopped."
+@click.argument("snakemake", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE...]")
+def run(profile, set_, until, seed, cores, run_, dry_run, snakemake):
+    """Run the study, or what is out of date of it. Started again, it goes on where it stopped.
+
+    What follows `--` goes to Snakemake, such as -- --executor slurm --jobs 50 on a cluster.
+    """
     from meld_nb.study import run_folder, run_study
+    if snakemake and not snakemake[0].startswith("-"): raise click.UsageError(f"unexpected argument {snakemake[0]!r}; a profile is named by --profile, and what follows -- are options of Snakemake")
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C: everything that was started is ended
-    code = run_study(profile, set=set_, until=until, seed=seed, cores=cores, run=run_, dry_run=dry_run)
+    code = run_study(profile, set=set_, until=until, seed=seed, cores=cores, run=run_, dry_run=dry_run, snakemake=snakemake)
     if not code and not dry_run:
-        for line in _next(repo_root()/(run_ or run_folder(profile, seed))): click.echo(line)
+        for line in _next(repo_root()/(run_ or run_folder(profile, seed))): _say(line)
     return code
 
 def _next(run):
@@ -71,8 +92,8 @@ def report(runs, out, release_):
     from meld_nb.study import check_profile
     for r in runs:
         if (r/"logs").is_dir(): check_profile(r)
-    for r in runs * release_: click.echo(f"released: {release(r)}")
-    click.echo(write_report(runs, out))
+    for r in runs * release_: _say(f"released: {release(r)}")
+    _say(write_report(runs, out))
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -108,11 +129,11 @@ def _images(path, known, key="volume_id"):
     return df
 
 def _rates(found, interval):
-    "Rows of the result: fp, sensitivity, low, high; the average last."
-    rows = [dict(fp=r.fp, sensitivity=r.sensitivity, low=r.low, high=r.high) for r in interval.itertuples() if r.measure != "average"]
+    "Rows of the result: fp, sensitivity, low, high, threshold (None: even the best score gives more false positives); the average last."
+    rows = [dict(fp=r.fp, sensitivity=r.sensitivity, low=r.low, high=r.high, threshold=found.threshold_at(r.fp)) for r in interval.itertuples() if r.measure != "average"]
     mean = interval[interval.measure == "average"].iloc[0]
-    number = lambda v: None if v != v else round(float(v), 6)
-    clean = lambda d: {k: number(v) for k, v in d.items()}
+    number = lambda v, digits=6: None if v != v or v == float("inf") else round(float(v), digits)
+    clean = lambda d: {k: number(v, 17 if k == "threshold" else 6) for k, v in d.items()}
     return dict(rates=[clean(r) for r in rows], average=clean(dict(sensitivity=mean.sensitivity, low=mean.low, high=mean.high)), counts={k: int(v) for k, v in found.counts.items()})
 
 # %% ../nbs/lib/62_cli.ipynb #ee3e7032
@@ -154,9 +175,9 @@ def froc_(detections, truth, images, preset, dims, overlap, threshold, rule, mem
     patient = _groups(groups) if groups else {v: v for v in found.volumes}
     out = _rates(found, found.bootstrap(patient, bootstrap, seed))
     if as_json: import json; return click.echo(json.dumps(out, indent=1))
-    click.echo("FPs/image  sensitivity   95 % interval")
+    click.echo("FPs/image  sensitivity   95 % interval     score >=")
     show = lambda v: "    -" if v is None else f"{v:5.3f}"
-    for r in out["rates"]: click.echo(f"{r['fp']:9.3f}  {show(r['sensitivity']):>11}   {show(r['low'])} .. {show(r['high'])}")
+    for r in out["rates"]: click.echo(f"{r['fp']:9.3f}  {show(r['sensitivity']):>11}   {show(r['low'])} .. {show(r['high'])}   {'-' if r['threshold'] is None else format(r['threshold'], '.6g'):>8}")
     a = out["average"]
     click.echo(f"  average  {show(a['sensitivity']):>11}   {show(a['low'])} .. {show(a['high'])}")
     click.echo(", ".join(f"{v} {k.replace('_', ' ')}" for k, v in out["counts"].items()) + ("" if groups else "; intervals resample volumes (no --groups)"))
@@ -191,7 +212,7 @@ def _froc_luna16(f, marks, nodules, scans, excluded, rule):
 def phantom(out, profile, seed, workers):
     "Write a phantom world to OUT: DeepLesion, LUNA16, LiTS and NIH-LN in their raw formats, test sets, labels, and the truth."
     from meld_nb.phantom import write_world
-    for name, path in write_world(out, _options(profile), seed, workers=workers).items(): click.echo(f"{name:12}{path}")
+    for name, path in write_world(out, _options(profile), seed, workers=workers).items(): _say(f"{name:12}{path}")
 
 def _options(profile):
     "A profile's name as it is; a YAML file as the dict in it."
@@ -230,7 +251,7 @@ def convert(dataset, root, out, workers):
     if not root.is_dir(): raise InputError(f"{root}: no such folder")
     volumes, lesions, _ = read_dataset(dataset, root)
     write_own(volumes, lesions, out, workers=workers)
-    click.echo(f"{out}: {len(volumes)} scans, {len(lesions)} boxes")
+    _say(f"{out}: {len(volumes)} scans, {len(lesions)} boxes")
 
 @cli.command()
 @click.argument("dataset", type=click.Choice(["nih_ln"]))
@@ -240,7 +261,7 @@ def download(dataset, out, cases):
     "Fetch the scans of DATASET to OUT from its archive; started again, it goes on. The others have pages of their own: see data/README.md."
     from meld_nb.nih_ln import COLLECTION, MASKS, download_nih_ln
     got = download_nih_ln(out, cases=cases)
-    click.echo(f"{out}: {len(got)} cases; now unpack {MASKS}.zip, from the page of the collection {COLLECTION!r}, beside them")
+    _say(f"{out}: {len(got)} cases; now unpack {MASKS}.zip, from the page of the collection {COLLECTION!r}, beside them")
 
 # %% ../nbs/lib/62_cli.ipynb #dfaeb333
 def _formats(ctx, param, values):
@@ -289,7 +310,7 @@ def detect(scans, checkpoint, out, formats, experts, series, spacing, orientatio
             said = " ".join((str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {e} ({_place(e)})").split())
             failed.append(dict(scan=str(path), error=said))
             click.echo(f"meld: {said}" if said.startswith(str(path)) else f"meld: {path}: {said}", err=True)
-        else: click.echo(f"{path}: {len(results[-1]['table'])} detections")
+        else: _say(f"{path}: {len(results[-1]['table'])} detections")
     write_tables(results, source, out, formats=formats, experts=experts, score=score, scans=found.values(), failed=failed)
     return int(bool(failed))
 
@@ -324,7 +345,7 @@ def embed(annotations, scans, out, spacing, **options):
     from meld_nb.mine import embed_files
     if out.suffix != ".safetensors": raise InputError(f"--out: {out}: expected a name ending in .safetensors")
     model, log = embed_files(annotations, scans, out, spacing=spacing or None, **options)
-    click.echo(f"{out}: {model.meta['lesions']} lesions, {model.meta['views']} views; loss {log.triplet.head(20).mean():.3f} at first, {log.triplet.tail(20).mean():.3f} at last")
+    _say(f"{out}: {model.meta['lesions']} lesions, {model.meta['views']} views; loss {log.triplet.head(20).mean():.3f} at first, {log.triplet.tail(20).mean():.3f} at last")
 
 @cli.command()
 @click.argument("predictions", type=click.Path(path_type=Path))
@@ -347,9 +368,9 @@ def mine(predictions, annotations, scans, out, universal, spacing, **options):
     from meld_nb.mine import mine_files
     r = mine_files(predictions, annotations, scans, out, universal=tuple(e.strip() for e in universal.split(",")), spacing=spacing or None, **options)
     c = r["counts"]
-    click.echo(f"theta {r['theta']:g} ({r['theta_by']}): {c['mined']} mined of {c['matched_from']} new predictions in {c['scans']} scans with {c['annotations']} annotations")
-    click.echo(f"sigma {r['sigma']:g}: {c['ignored']} ignored of {c['single_type']} predictions of single-type experts")
-    for f in (*r["files"].values(), out/"review.html"): click.echo(f)
+    _say(f"theta {r['theta']:g} ({r['theta_by']}): {c['mined']} mined of {c['matched_from']} new predictions in {c['scans']} scans with {c['annotations']} annotations")
+    _say(f"sigma {r['sigma']:g}: {c['ignored']} ignored of {c['single_type']} predictions of single-type experts")
+    for f in (*r["files"].values(), out/"review.html"): _say(f)
 
 # %% ../nbs/lib/62_cli.ipynb #4ee1e59a
 if __name__ == "__main__" and globals().get("__package__"): sys.exit(main())   # python -m meld_nb.cli; after all commands

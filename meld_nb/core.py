@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DATASET_NAMES', 'ORGANS', 'ROLES', 'InputError', 'check_ranges', 'atomic_path', 'copy_file', 'write_json',
            'read_json', 'parse_yaml', 'read_yaml', 'sha256', 'key_seed', 'rng', 'set_seed', 'repo_root', 'data_dir',
-           'figures_dir', 'progress', 'peak_memory_gb']
+           'figures_dir', 'quiet', 'progress', 'peak_memory_gb']
 
 # %% ../nbs/lib/00_core.ipynb #64a75b6e
 import contextlib, hashlib, json, numbers, os, random, resource, shutil, sys, uuid
@@ -162,13 +162,17 @@ def figures_dir() -> Path:
     return repo_root()/"figures"
 
 # %% ../nbs/lib/00_core.ipynb #5c486e3f
+def quiet() -> bool:
+    "Whether progress is not to be shown: MELD_QUIET is 1, as `meld --quiet` sets it."
+    return os.environ.get("MELD_QUIET") == "1"
+
 def progress(
     items,          # an iterable
     desc:str="",    # what is being done
     total:int=None, # how many items; taken from `len(items)` if it has one
 ):
     "`items`, with a bar on a terminal, a line each tenth in a log, and nothing if MELD_QUIET is 1."
-    if os.environ.get("MELD_QUIET") == "1": yield from items; return
+    if quiet(): yield from items; return
     from tqdm import tqdm
     total = len(items) if total is None and hasattr(items, "__len__") else total
     if sys.stderr.isatty(): yield from tqdm(items, desc=desc, total=total, leave=False); return

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from .arms import arm_of
-from .core import InputError, atomic_path, check_ranges, parse_yaml, peak_memory_gb, read_json, read_yaml, repo_root, sha256, write_json
+from .core import InputError, atomic_path, check_ranges, parse_yaml, peak_memory_gb, quiet, read_json, read_yaml, repo_root, sha256, write_json
 
 # %% ../nbs/lib/60_study.ipynb #6f865643
 def _cells(path):
@@ -341,8 +341,10 @@ def part(
 # %% ../nbs/lib/60_study.ipynb #8b08ccb7
 @contextmanager
 def _told(label, where=""):
-    "One line when the work starts and one when it ends; what is yielded then tells whether it ended well."
-    def say(text):
+    "One line when the work starts and one when it ends, if not quiet, and one if it fails; what is yielded then tells whether it ended well."
+    silent = quiet()
+    def say(text, failed=False):
+        if silent and not failed: return
         with suppress(BrokenPipeError): print(f"{label}: {text}", flush=True)   # the terminal may be gone: the work goes on
     start, failed = time.time(), []
     say("started")
@@ -350,7 +352,7 @@ def _told(label, where=""):
     except Exception as e:
         failed.append(e)
         what = f"{e.ename}: {e.evalue}" if hasattr(e, "ename") else f"{type(e).__name__}: {e}"
-        say(f"FAILED after {time.time()-start:.0f} s: {' '.join(what.split())}{where}")
+        say(f"FAILED after {time.time()-start:.0f} s: {' '.join(what.split())}{where}", failed=True)
         if not hasattr(e, "ename"): traceback.print_exc()                      # goes to the log
     else: say(f"finished in {time.time()-start:.0f} s")
 
@@ -362,10 +364,10 @@ def execute(
     needs:list,        # what it may read
 ) -> bool: # whether it went well
     "Run a chapter with papermill in a kernel of this Python; one line when it starts and one when it ends."
-    os.environ.update(MELD_NEEDS=json.dumps([n.rstrip("?") for n in needs]), MELD_STUDY=str(Path(notebook).parent), MELD_QUIET="1",
-                      JUPYTER_PATH=os.pathsep.join([str(Path(sys.prefix)/"share"/"jupyter"), *filter(None, [os.environ.get("JUPYTER_PATH")])]))
     import papermill
     with _told(Path(log).stem, f" (in {Path(log).resolve()})") as ok:
+        os.environ.update(MELD_NEEDS=json.dumps([n.rstrip("?") for n in needs]), MELD_STUDY=str(Path(notebook).parent), MELD_QUIET="1",
+                          JUPYTER_PATH=os.pathsep.join([str(Path(sys.prefix)/"share"/"jupyter"), *filter(None, [os.environ.get("JUPYTER_PATH")])]))
         papermill.execute_notebook(str(notebook), str(log), parameters, kernel_name="python3", cwd=str(Path(notebook).parent), progress_bar=False, autosave_cell_every=10)
     return ok()
 
@@ -447,10 +449,11 @@ def run_study(
     *, set:dict={},  # "chapter.name" -> value, over the profile's
     until:str=None,  # a chapter: only it and what it needs
     seed:int=None,   # over the profile's
-    cores:int=2,     # jobs at a time
+    cores:int=None,  # jobs at a time, and processes that write the world; default 2, or as many jobs as `snakemake` says
     run=None,        # run folder; default: data/runs/<profile>, with _seed_N if `seed` is given
     study=None,      # folder of the chapters; default: nbs/study of the clone
     dry_run:bool=False, # only say what would run
+    snakemake:list=(),  # further arguments of Snakemake, e.g. ["--executor", "slurm", "--jobs", "50"]
 ) -> int: # 0 if every result is there, 1 if not
     "Run the study, or what is out of date of it. InputError, before any work, for a wrong parameter or a run folder in use."
     planned = plan(profile, set=set, seed=seed, study=study)
@@ -461,18 +464,18 @@ def run_study(
     (run/"logs").mkdir(parents=True, exist_ok=True)
     with _lock(run) as lock:
         record = dict(profile=str(profile), set=set, protocol=protocol, **planned, **provenance(), hardware=hardware())
-        write_json(planned | {"run": where, "jobs": "logs/dry_run.json" if dry_run else "logs/jobs.json"}, run/"logs"/"config.json")
+        write_json(planned | {"run": where, "cores": cores or 2, "jobs": "logs/dry_run.json" if dry_run else "logs/jobs.json"}, run/"logs"/"config.json")
         if not dry_run: write_json(record | dict(finished=False, jobs=summary(run)), run/"run.json")
-        code = _snakemake(run, lock, planned, until, cores, dry_run)
+        code = _snakemake(run, lock, planned, until, cores, dry_run, list(snakemake))
         if not dry_run: write_json(record | dict(finished=code == 0 and not until, jobs=summary(run)), run/"run.json")
     return code
 
-def _snakemake(run, lock, planned, until, cores, dry_run):
+def _snakemake(run, lock, planned, until, cores, dry_run, further):
     "Start Snakemake in the run folder and wait for it. The lock goes along as standard input, which it hands on to its jobs."
-    log = run/"logs"/"snakemake.log"
-    cmd = [sys.executable, "-m", "snakemake", "all", "--snakefile", Path(planned["notebooks"])/"Snakefile", "--directory", run, "--configfile", run/"logs"/"config.json", "--cores", cores,
+    log, elsewhere = run/"logs"/"snakemake.log", any(re.match(r"(--executor|-e|--profile|--workflow-profile|--jobs|-j)(=|$)", str(a)) for a in further)
+    cmd = [sys.executable, "-m", "snakemake", "all", "--snakefile", Path(planned["notebooks"])/"Snakefile", "--directory", run, "--configfile", run/"logs"/"config.json", *([] if cores is None and elsewhere else ["--cores", cores or 2]),
            "--nolock", "--rerun-incomplete", "--keep-going", "--scheduler", "greedy", "--rerun-triggers", "mtime", "params", "input", "--max-checksum-file-size", "1GB",
-           *(["--resources", f"gpu={planned['study']['gpus']}"] if planned["study"].get("gpus") else []), *(["--until", until] if until else []), *(["--dry-run"] if dry_run else [])]
+           *(["--resources", f"gpu={planned['study']['gpus']}"] if planned["study"].get("gpus") else []), *(["--until", until] if until else []), *(["--dry-run"] if dry_run else []), *further]
     env = os.environ | dict(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", PYTHONUNBUFFERED="1")
     with open(log, "w") as err:
         proc = subprocess.Popen(list(map(str, cmd)), stdin=lock, stderr=err, env=env, start_new_session=True)
@@ -483,7 +486,7 @@ def _snakemake(run, lock, planned, until, cores, dry_run):
             raise
     said = log.read_text(errors="replace")
     if dry_run: print(said)
-    elif not code: print("every result was there" if "Nothing to be done" in said else f"done: {run}")
+    elif not code: quiet() or print("every result was there" if "Nothing to be done" in said else f"done: {run}")
     elif "Error in rule" in said: print(f"not finished; logs of what failed, and what Snakemake says: {log.parent}")
     else: print("\n".join([l for l in said.splitlines() if l.strip()][-8:]))   # it did not get as far as a chapter
     return 1 if code else 0

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 
 from .backbone import best_device, fill, read_tensors, save_tensors
-from .core import InputError, atomic_path, check_ranges, rng, set_seed, sha256
+from .core import InputError, atomic_path, check_ranges, quiet, rng, set_seed, sha256
 from .lesanet import LesaNet, class_weights, embed_patches, fit_thresholds, lesanet_loss, load_lesanet, load_vgg16, save_lesanet
 
 # %% ../nbs/lib/40_train.ipynb #070388f7
@@ -200,9 +200,9 @@ def fit(
     loader = DataLoader(dataset, batch_sampler=_Batches(order, step, ends[-1], acc.process_index, acc.num_processes), collate_fn=collate,
         num_workers=workers, pin_memory=acc.device.type == "cuda", generator=torch.Generator())
 
-    quiet, tty = not acc.is_main_process or os.environ.get("MELD_QUIET") == "1", sys.stderr.isatty()
-    if not quiet: print(f"{out.name}: {acc.num_processes} process{'es'*(acc.num_processes>1)} on {acc.device.type}, steps {step} to {ends[-1]}", flush=True)
-    with tqdm(total=ends[-1], initial=step, desc=out.name, leave=False, disable=quiet or not tty) as bar:
+    silent, tty = not acc.is_main_process or quiet(), sys.stderr.isatty()
+    if not silent: print(f"{out.name}: {acc.num_processes} process{'es'*(acc.num_processes>1)} on {acc.device.type}, steps {step} to {ends[-1]}", flush=True)
+    with tqdm(total=ends[-1], initial=step, desc=out.name, leave=False, disable=silent or not tty) as bar:
         started = time.perf_counter()
         for samples in loader:
             epoch = bisect_right(ends, step)
@@ -228,7 +228,7 @@ def fit(
                     with atomic_path(out/f"epoch_{epoch+1}.optimizer.pt") as tmp: torch.save(opt.state_dict(), tmp)
             if acc.is_main_process and (step in ends or step % save_every == 0): _save_state(out, model, opt, step, settings, rows)
             bar.update(); bar.set_postfix_str(" ".join(f"{k} {v:.3f}" for k,v in row.items()), refresh=False)
-            if not quiet and not tty and step*10//ends[-1] > (step-1)*10//ends[-1]:
+            if not silent and not tty and step*10//ends[-1] > (step-1)*10//ends[-1]:
                 recent = pd.DataFrame(rows[-max(1, ends[-1]//10):])[list(row)].mean()
                 print(f"{out.name}: {step} of {ends[-1]}  " + " ".join(f"{k} {v:.3f}" for k,v in recent.items()), flush=True)
     acc.wait_for_everyone()

@@ -40,7 +40,7 @@ def chapter(name, needs="", makes="", each=None, threads=1, gpu=0):
         listed = (needs(values[wc[key]]) if callable(needs) else needs).split()
         return [f"{n}/{v}" if v else n for n in listed for v in (before.get(n.rstrip("?"), {"": 0}) if "/" not in n else {"": 0})]
     MADE[name[:2]] = {v: [m.replace(f"{{{key}}}", v) for m in makes] for v in values}
-    write_json({folder.replace(f"{{{key}}}", v): name for v in values} | (read_json(JOBS) if before else {}), JOBS)
+    if workflow.is_main_process: write_json({folder.replace(f"{{{key}}}", v): name for v in values} | (read_json(JOBS) if before else {}), JOBS)   # a job on a cluster reads this file again
     rule:
         name: name
         input:
@@ -64,6 +64,7 @@ if "world" in STUDY:
     rule world:
         output: "world.json", "truth.json"
         params: world=json.dumps(dict(profile=STUDY["world"], seed=STUDY["seed"]), sort_keys=True)
-        threads: workflow.cores
+        threads: config["cores"]
+        resources: gpu=0
         priority: 1  # most chapters wait for it
         shell: "{sys.executable:q} -m meld_nb.study {params.world:q} {threads}"
