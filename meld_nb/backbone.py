@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torchvision.models import DenseNet, DenseNet121_Weights
 from .core import InputError, atomic_path
 
@@ -129,7 +129,7 @@ def write_tensors(
     **meta,       # as in `save_tensors`
 ):
     "Write what `read_tensors` reads."
-    with atomic_path(path) as tmp: save_file(tensors, tmp, {"meta": json.dumps(meta)})   # one entry: the library writes several in any order
+    with atomic_path(path) as tmp: tmp.write_bytes(save(tensors, {"meta": json.dumps(meta)}))   # one entry: the library writes several in any order
 
 def read_tensors(
     path, # .safetensors

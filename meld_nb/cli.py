@@ -7,7 +7,7 @@ __all__ = ['cli', 'main', 'run', 'report', 'verify', 'froc_', 'phantom', 'check'
            'mine']
 
 # %% ../nbs/lib/62_cli.ipynb #023da4bb
-import os, shlex, signal, sys, traceback
+import shlex, signal, sys, traceback
 from pathlib import Path
 
 import click
@@ -44,7 +44,6 @@ def main(
     except InputError as e: click.echo(f"meld: {' '.join(str(e).split())}", err=True); return 2
     except click.ClickException as e: e.show(); return e.exit_code
     except (click.Abort, KeyboardInterrupt): click.echo("meld: interrupted", err=True); return 1
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); return 1   # `meld ... | head`: nobody reads on
     except OSError as e: click.echo(f"meld: {f'{e.filename}: ' if e.filename else ''}{' '.join((e.strerror or str(e) or type(e).__name__).split())}", err=True); return 1
 
 # %% ../nbs/lib/62_cli.ipynb #aa567715

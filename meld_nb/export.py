@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from . import __version__
 from .core import InputError, atomic_path, copy_file, read_json, sha256, write_json
 from .tables import empty
-from .volume import Geometry, axis_codes, dicom_series, order_slices, read_volume, reorient
+from .volume import Geometry, axis_codes, dicom_series, order_slices, read_volume, reorient, write_image
 from .backbone import read_tensors, write_tensors
 from .predict import WORLD_COLUMNS, detect, world_boxes
 
@@ -138,7 +138,7 @@ def write_labels(
     labels, g = label_map(volume, table, members)
     image = sitk.GetImageFromArray(labels)
     image.SetSpacing(g.spacing); image.SetOrigin(g.origin); image.SetDirection(np.ravel(g.direction).tolist())
-    with atomic_path(path) as tmp: sitk.WriteImage(image, str(tmp), useCompression=True)
+    with atomic_path(path) as tmp: write_image(image, tmp, True)
 
 # %% ../nbs/lib/50_export.ipynb #4ce18d0b
 _SLICER = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"

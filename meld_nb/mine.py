@@ -20,7 +20,7 @@ from pydicom.misc import is_dicom
 from torch.utils.data import default_collate
 
 from .boxfiles import in_index, read_boxes, scan_name, write_boxes
-from .core import InputError, atomic_path, check_ranges, progress, rng, set_seed, write_json
+from .core import InputError, atomic_path, check_ranges, new_array, progress, rng, set_seed, write_json
 from .datasets import load_volume
 from .deeplesion import BOX_PAD_PX, read_deeplesion
 from .lesanet import LesaNet, LesionPatches, draw_triplets, embed, load_lesanet, save_lesanet, slice_views
@@ -193,7 +193,7 @@ def train_embedding(
     near = slice_views(lesions, volumes, share)
     of = lesions.iloc[near.row]
     with tempfile.TemporaryDirectory() as d:
-        patches = np.lib.format.open_memmap(Path(d)/"patches.npy", "w+", np.float32, (len(near), 3, *[patch + 2*int(np.ceil(shift))]*2))
+        patches = new_array(Path(d)/"patches.npy", (len(near), 3, *[patch + 2*int(np.ceil(shift))]*2))
         boxes = np.zeros((len(near), 4), np.float32)
         for rows, x, b in _patches(near, opened, patches.shape[-1], mm): patches[rows], boxes[rows] = x, b
         data = LesionPatches(patches, boxes, np.zeros((len(near), 0), np.float32), size=patch, shift=shift, scale=scale, jitter=jitter, seed=seed, names=of.lesion_id.to_numpy())

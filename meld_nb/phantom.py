@@ -395,12 +395,12 @@ def _tables(vid, here, found, near, scan, flip, marked):
 # %% ../nbs/lib/17_phantom.ipynb #2ffe1faa
 def _luna_volume(root, seed, opt, i):
     "Write one LUNA16 scan; rows of its CSVs beside the truth."
-    import SimpleITK as sitk
+    from meld_nb.volume import write_image
     gen, body, pose, scan, here, hu, _, found, near = _single("luna16", seed, opt, i)
     uid, flip = f"1.3.6.1.4.1.14519.5.2.1.6279.6001.{key_seed(seed, 'luna16 uid', i)}{i:04d}", (True, True, False) if i % 5 == 1 else (False,)*3
     folder = Path(root)/"luna16"/f"subset{i%10}"
     with atomic_path(folder/f".{uid}") as tmp:
-        tmp.mkdir(); sitk.WriteImage(_image(hu, scan, flip), str(tmp/f"{uid}.mhd"), False)
+        tmp.mkdir(); write_image(_image(hu, scan, flip), tmp/f"{uid}.mhd")
         for kind in ("raw", "mhd"): os.replace(tmp/f"{uid}.{kind}", folder/f"{uid}.{kind}")   # pixels first: no header without them
     shutil.rmtree(folder/f".{uid}")
     nodules = [q for q in here if q["organ"] == "lung" and q["lesion_id"] in found]
@@ -414,7 +414,7 @@ def _luna_volume(root, seed, opt, i):
 
 def _lits_volume(root, seed, opt, i):
     "Write one LiTS pair: volume, and segmentation with 1 liver, 2 tumour."
-    import SimpleITK as sitk
+    from meld_nb.volume import write_image
     gen, body, pose, scan, here, hu, liver, found, near = _single("lits", seed, opt, i)
     flip = {1: (True, True, False), 3: (False, True, False)}.get(i % 6, (False,)*3)
     if i % 6 == 4:                                          # some scans mark what lies outside the circular field of view
@@ -422,12 +422,13 @@ def _lits_volume(root, seed, opt, i):
     tumours, ids = _instances(found, hu.shape, here, "liver")
     seg = np.where(tumours > 0, 2, liver | ndi.binary_closing(liver, iterations=2)).astype(np.uint8)
     for name, a in ((f"segmentation-{i}.nii", seg), (f"volume-{i}.nii", hu)):
-        with atomic_path(Path(root)/"lits"/name) as tmp: sitk.WriteImage(_image(a, scan, flip), str(tmp), False)
+        with atomic_path(Path(root)/"lits"/name) as tmp: write_image(_image(a, scan, flip), tmp)
     return _tables(f"lits/volume-{i}", here, found, near, scan, flip, ids)
 
 def _kits_volume(root, seed, opt, i):
     "Write one KiTS case: imaging, and segmentation with 1 kidney, 2 tumour, 3 cyst; the files' first axis runs from the head to the feet, their third to the left."
     import SimpleITK as sitk
+    from meld_nb.volume import write_image
     _, _, _, scan, here, hu, kidney, found, near = _single("kits", seed, opt, i)
     vid, fixed = f"kits/case_{i:05d}", (False, False, True)
     tumours, ids = _instances(found, hu.shape, here, "kidney")
@@ -441,7 +442,7 @@ def _kits_volume(root, seed, opt, i):
     for name, a in (("segmentation", seg), ("imaging", hu.astype(np.float32))):
         im = sitk.GetImageFromArray(np.ascontiguousarray(a.transpose(2, 1, 0)))
         im.SetSpacing(scan.spacing[::-1]); im.SetDirection((0., 0., 1., 0., 1., 0., -1., 0., 0.))
-        with atomic_path(Path(root)/vid/f"{name}.nii.gz") as tmp: sitk.WriteImage(im, str(tmp), True)
+        with atomic_path(Path(root)/vid/f"{name}.nii.gz") as tmp: write_image(im, tmp, True)
     return tables
 
 # %% ../nbs/lib/17_phantom.ipynb #3727e5a6
@@ -462,7 +463,7 @@ def _dicom(case, seed, scan, k, number, pixels):
 
 def _nih_volume(root, seed, opt, i):
     "Write one case of the NIH lymph nodes: a DICOM folder whose file names tell nothing about z, and the nodes' instances."
-    import SimpleITK as sitk
+    from meld_nb.volume import write_image
     gen, body, pose, scan, here, hu, _, found, near = _single("nih_ln", seed, opt, i)
     case = f"{('MED', 'ABD')[i % 2]}_LYMPH_{i//2+1:03d}"; order = gen.permutation(scan.n)+1
     with atomic_path(Path(root)/"nih_ln"/case) as tmp:
@@ -470,7 +471,7 @@ def _nih_volume(root, seed, opt, i):
         series = tmp/slices[0].StudyInstanceUID/slices[0].SeriesInstanceUID; series.mkdir(parents=True)
         for k, ds in zip(order, slices): ds.save_as(series/f"{k:06d}.dcm", enforce_file_format=True)
     nodes, ids = _instances(found, hu.shape, here, "lymph node")
-    with atomic_path(Path(root)/"nih_ln"/"MED_ABD_LYMPH_MASKS"/case/f"{case}_mask.nii.gz") as tmp: sitk.WriteImage(_image(nodes, scan), str(tmp), True)
+    with atomic_path(Path(root)/"nih_ln"/"MED_ABD_LYMPH_MASKS"/case/f"{case}_mask.nii.gz") as tmp: write_image(_image(nodes, scan), tmp, True)
     return _tables(f"nih_ln/{case}", here, found, near, scan, (False,)*3, ids)
 
 # %% ../nbs/lib/17_phantom.ipynb #6ffb3353

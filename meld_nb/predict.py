@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import ORGANS, InputError, atomic_path, check_ranges, progress
+from .core import ORGANS, InputError, atomic_path, check_ranges, new_array, progress
 from .tables import check, empty
 from .backbone import best_device
 from .slices import MAX_SIZE, CachedVolume, lesion_patches, open_cached, sample, to_grid, volume_grid, volume_images
@@ -259,7 +259,7 @@ def embed_boxes(
     at = [(volume_id, int(z), rows) for (volume_id, z), rows in table.reset_index(drop=True).groupby(["volume_id","z"]).indices.items()]
     boxes, found = table[_BOX].to_numpy(float), np.full((len(table), len(organs)), np.nan)
     with atomic_path(path) as tmp:
-        out = np.lib.format.open_memmap(tmp, "w+", np.float32, (len(table), lesanet.config["emb"]))
+        out = new_array(tmp, (len(table), lesanet.config["emb"]))
         for rows, patches, inside in _patches(at, boxes, cache, lesanet, batch):
             out[rows], scores = embed(lesanet, patches, inside, batch, device)
             found[rows] = organ_scores(scores, lesanet.terms, organs).to_numpy()
@@ -286,7 +286,7 @@ def join_arrays(
     parts = [np.load(p, mmap_mode="r") for p in paths]
     if len({(p.shape[1:], p.dtype) for p in parts}) != 1: raise InputError(f"arrays of one width and type are expected, got {', '.join(f'{q}: {p.shape} {p.dtype}' for q, p in zip(paths, parts))}")
     with atomic_path(path) as tmp:
-        out = np.lib.format.open_memmap(tmp, "w+", parts[0].dtype, (sum(map(len, parts)), *parts[0].shape[1:]))
+        out = new_array(tmp, (sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
         start = 0
         for p in parts:
             for i in range(0, len(p), 65536):

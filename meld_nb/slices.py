@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import DATASET_NAMES, ORGANS, ROLES, InputError, atomic_path, progress, read_json, rng, sha256, write_json
+from .core import DATASET_NAMES, ORGANS, ROLES, InputError, atomic_path, new_array, progress, read_json, rng, sha256, write_json
 from .tables import RECIST
 from .frames import Frame
 from .datasets import load_instances, load_volume
@@ -191,9 +191,11 @@ def _cache_one(row, cache):
                             spacing_z=gv.spacing_z if np.isfinite(gv.spacing_z) else None, volume=plain), tmp/"meta.json")
             del gv
         return "built", ""
-    except (InputError, OSError) as e: return "broken", str(e)
+    except (InputError, OSError) as e:
+        if str(getattr(e, "filename", "")).startswith(str(cache)): raise        # the cache cannot be written: no fault of the volume
+        return "broken", str(e)
 
-def _npy(folder, name, shape, dtype): return np.lib.format.open_memmap(folder/f"{name}.npy", "w+", dtype, shape)
+def _npy(folder, name, shape, dtype): return new_array(folder/f"{name}.npy", shape, dtype)
 
 _BUILDING = threading.Lock()
 

@@ -7,7 +7,7 @@ __all__ = ['OPTIMIZERS', 'FIT_RANGES', 'shuffled', 'lr_factor', 'make_optimizer'
            'launch', 'train_lesanet']
 
 # %% ../nbs/lib/40_train.ipynb #c69c6388
-import hashlib, importlib, json, os, subprocess, sys, time
+import hashlib, importlib, io, json, os, subprocess, sys, time
 from bisect import bisect_right
 from functools import partial
 from itertools import accumulate, count, islice
@@ -85,8 +85,11 @@ def make_optimizer(
 # %% ../nbs/lib/40_train.ipynb #bd0de5ff
 def _save_state(out, model, opt, step, settings, rows):
     with atomic_path(out/"log.csv") as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)   # before the state: rows beyond it are dropped on resume
-    with atomic_path(out/"state.pt") as tmp:
-        torch.save(dict(step=step, settings=settings, model=model.state_dict(), optimizer=opt.state_dict()), tmp)
+    _save(dict(step=step, settings=settings, model=model.state_dict(), optimizer=opt.state_dict()), out/"state.pt")
+
+def _save(obj, path):
+    torch.save(obj, buffer := io.BytesIO())
+    with atomic_path(path) as tmp: tmp.write_bytes(buffer.getbuffer())   # then a full disk is an OSError
 
 def _read_state(path):
     try: return torch.load(path, map_location="cpu", weights_only=True)
@@ -225,7 +228,7 @@ def fit(
             if acc.is_main_process and step in ends:
                 with atomic_path(out/f"epoch_{epoch+1}.safetensors") as tmp: save(model, tmp)
                 if epoch+1 in keep_optimizer:
-                    with atomic_path(out/f"epoch_{epoch+1}.optimizer.pt") as tmp: torch.save(opt.state_dict(), tmp)
+                    _save(opt.state_dict(), out/f"epoch_{epoch+1}.optimizer.pt")
             if acc.is_main_process and (step in ends or step % save_every == 0): _save_state(out, model, opt, step, settings, rows)
             bar.update(); bar.set_postfix_str(" ".join(f"{k} {v:.3f}" for k,v in row.items()), refresh=False)
             if not silent and not tty and step*10//ends[-1] > (step-1)*10//ends[-1]:

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'MOST_VOXELS', 'MOST_PIXELS', 'Volume', 'Geometry', 'lps_axes', 'axis_codes', 'reorient', 'to_lps',
-           'dicom_series', 'order_slices', 'read_geometry', 'read_native', 'read_volume', 'write_volume', 'write_pngs',
-           'write_dicom', 'find_scans', 'resample', 'same_grid', 'anatomy', 'split_by_name', 'lesion_slices',
-           'instance_rows', 'need_same_grid', 'mask_tables', 'read_cases', 'volume_row']
+           'dicom_series', 'order_slices', 'read_geometry', 'read_native', 'read_volume', 'write_image', 'write_volume',
+           'write_pngs', 'write_dicom', 'find_scans', 'resample', 'same_grid', 'anatomy', 'split_by_name',
+           'lesion_slices', 'instance_rows', 'need_same_grid', 'mask_tables', 'read_cases', 'volume_row']
 
 # %% ../nbs/lib/10_volume.ipynb #77cd0c91
-import gzip, hashlib, os, re, struct, tempfile, zlib
+import errno, gzip, hashlib, os, re, shutil, struct, tempfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -512,6 +512,16 @@ def _image(vol, dtype=np.int16):
     im.SetSpacing(vol.spacing); im.SetOrigin(vol.origin); im.SetDirection(vol.direction.ravel().tolist())
     return im
 
+def write_image(
+    image,         # SimpleITK image
+    path:str|Path,
+    compress:bool=False,
+):
+    "Write an image, and read it again: SimpleITK does not notice a full disk in every format. OSError if what is there is not what was written."
+    try: sitk.WriteImage(image, str(path), compress); whole = sitk.Hash(sitk.ReadImage(str(path))) == sitk.Hash(image)
+    except RuntimeError: whole = False
+    if not whole: code = errno.ENOSPC if shutil.disk_usage(Path(path).parent).free < 1 << 20 else errno.EIO; raise OSError(code, os.strerror(code), str(path))
+
 def write_volume(
     vol:Volume,    # written in LPS order
     path:str|Path, # suffix as in `SUFFIXES`
@@ -524,7 +534,7 @@ def write_volume(
     if vol.hu.min() < np.iinfo(dtype).min or vol.hu.max() > np.iinfo(dtype).max: raise InputError(f"{path}: values {vol.hu.min()} to {vol.hu.max()} do not fit into {np.dtype(dtype).name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as d:
-        sitk.WriteImage(_image(vol, dtype), str(Path(d)/path.name), useCompression=path.name.lower().endswith(".gz"))
+        write_image(_image(vol, dtype), Path(d)/path.name, path.name.lower().endswith(".gz"))
         for f in sorted(Path(d).iterdir(), key=lambda f: f.name == path.name): os.replace(f, path.parent/f.name)   # .mhd after its .raw
 
 def write_pngs(

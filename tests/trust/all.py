@@ -1,4 +1,4 @@
-"""Everything in this folder at its full size, and one table: `make trust`. About two hours on two quiet cores; `make test` runs the reduced part.
+"""Everything in this folder at its full size, and one table: `make trust`. Two to three hours on two quiet cores; `make test` runs the reduced part.
 
     python tests/trust/all.py [--only NAME ...]     # names: the first column of the table
 """
@@ -14,9 +14,14 @@ PARTS = {  # name: (command, environment)
     "security": ([*PYTEST, HERE/"test_security.py"], {}),
     "properties": ([*PYTEST, HERE/"test_properties.py", "--hypothesis-profile=trust"], {}),
     "fuzzed files": ([*PYTEST, HERE/"test_fuzz_files.py"], {"MELD_FUZZ": "150"}),
+    "disk": ([*PYTEST, "-rs", HERE/"test_disk.py"], {}),
+    "provenance": ([*PYTEST, HERE/"test_provenance.py"], {}),
+    "precision": ([*PYTEST, "-rs", HERE/"test_precision.py"], {}),
     "statistics": ([sys.executable, HERE/"test_statistics.py"], {}),
     "data flow": ([sys.executable, HERE/"data_flow.py", RUN], {}),
     "kills": ([sys.executable, HERE/"kills.py", "--kills", "40"], {}),
+    "determinism": ([sys.executable, HERE/"determinism.py"], {}),
+    "load": ([sys.executable, HERE/"load.py"], {}),
     "mutation": ([sys.executable, HERE/"mutation.py", "--mutants", "200", "--jobs", "2"], {}),
 }
 

@@ -153,6 +153,9 @@ def alone(step, work, size):
     import torch
     torch.set_num_threads(1)
     globals()[step](work, size)
+    if "joblib" in sys.modules:                                          # its workers count when they have ended
+        from joblib.externals.loky import get_reusable_executor
+        get_reusable_executor().shutdown(wait=True)
     used = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     print("\n" + json.dumps(dict(cpu=sum(u.ru_utime + u.ru_stime for u in used), peak_gb=max(u.ru_maxrss for u in used)*1024/1e9)))
 
