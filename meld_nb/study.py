@@ -314,12 +314,16 @@ def chapter(
     "Begin a chapter: its place in the run, emptied of what other parameters, inputs or another text of the notebook left there."
     path = _study_dir()/f"{name}.ipynb"
     cells = _cells(path)
-    values = {k: ns[k] for k in _declared(cells, path)[0]}
+    declared, _ = _declared(cells, path)
+    values = {k: ns[k] for k in declared}
     run = _resolve(values.pop("run"))
     out = run.joinpath(name[:2], *map(str, each))
     needs = json.loads(os.environ["MELD_NEEDS"]) if "MELD_NEEDS" in os.environ else None
     mark = out/".started.json"
     old = read_json(mark) if mark.is_file() else None
+    if needs is None and old and old["parameters"].keys() == values.keys() and all(v == declared[k] or v in each for k, v in values.items()):   # nothing was chosen
+        if taken := {k: v for k, v in old["parameters"].items() if v != values[k]}: print(f"{name}: as in {run.name}: " + ", ".join(f"{k} = {v!r}" for k, v in taken.items()))
+        ns.update(taken); values |= taken
     if needs is None and old and old["parameters"] != values: raise InputError(f"{out} holds the results of other parameters ({old['parameters']}); choose another `run`")
     if needs is None and old and (changed := _changed(run, old["inputs"])): raise InputError(f"{out} holds the results of another {changed[0]}; empty it or choose another `run`")
     stamp = dict(parameters=values, cells=[src for src, _ in cells], inputs={n: _digest(run, n) for n in needs} if needs is not None else old["inputs"] if old else {})
@@ -459,6 +463,7 @@ def run_study(
     planned = plan(profile, set=set, seed=seed, study=study)
     if until and until not in planned["chapters"]: raise InputError(f"--until {until}: no such chapter in this profile; there are: {', '.join(planned['chapters'])}")
     protocol = _protocol(profile, planned["study"])
+    if not snakemake and not dry_run and _slow(planned): print("no GPU found: the full-size detector of this profile is trained on the processor; chapter 93_cost says what that takes", file=sys.stderr, flush=True)
     where = str(run or run_folder(profile, seed))
     run = _resolve(where)
     (run/"logs").mkdir(parents=True, exist_ok=True)
@@ -469,6 +474,12 @@ def run_study(
         code = _snakemake(run, lock, planned, until, cores, dry_run, list(snakemake))
         if not dry_run: write_json(record | dict(finished=code == 0 and not until, jobs=summary(run)), run/"run.json")
     return code
+
+def _slow(planned):
+    "Whether a full-size detector is to be trained where there is no GPU."
+    if not any(values.get("size") == "paper" for values in planned["parameters"].values()): return False
+    import torch
+    return not torch.cuda.is_available()
 
 def _snakemake(run, lock, planned, until, cores, dry_run, further):
     "Start Snakemake in the run folder and wait for it. The lock goes along as standard input, which it hands on to its jobs."
