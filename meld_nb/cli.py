@@ -7,7 +7,7 @@ __all__ = ['cli', 'main', 'run', 'report', 'verify', 'froc_', 'phantom', 'check'
            'mine']
 
 # %% ../nbs/lib/62_cli.ipynb #023da4bb
-import shlex, signal, sys, traceback
+import os, shlex, signal, sys, traceback
 from pathlib import Path
 
 import click
