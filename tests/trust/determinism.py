@@ -14,6 +14,7 @@ import numpy as np, pandas as pd
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from kills import PROFILE, compare, results
+from meld_nb.core import read_json
 
 TOLERANCE = 1e-4
 LOADERS = ("25_meld", "60_finetune")     # chapters of the micro-study that take `workers`
@@ -64,8 +65,13 @@ def main():
         n = len(results(whole))
         for name in ways:
             run = Path(tmp)/name.replace(" ", "_")
-            if "loading" in name: shutil.copytree(whole, run, ignore=shutil.ignore_patterns(".snakemake"))   # data and LesaNet are there: what follows from MELD runs anew
+            if "loading" in name:                               # data, LesaNet and trunk are there; MELD and what follows runs anew
+                shutil.copytree(whole, run, ignore=shutil.ignore_patterns(".snakemake"))
+                for p in run.glob("[0-9][0-9]"):
+                    if p.name not in ("10", "15", "18"): shutil.rmtree(p)
             if said := study(run, *WAYS[name]): print(said); return 1
+            workers = {read_json(p)["parameters"]["workers"] for c in LOADERS for p in run.glob(f"{c[:2]}/**/record.json")}
+            if workers != {int(name[0]) if "loading" in name else 0}: print(f"{name}: ran with {workers} loading processes"); return 1
             own = list((near if "threads" in name else compare)(whole, run))
             print(f"{name}: {n} tables, arrays and checkpoints, {'as they should be' if not own else f'{len(own)} are not'}", flush=True)
             problems += own

@@ -3,7 +3,8 @@
     python tests/trust/load.py                           # all of it, about 25 minutes on two quiet cores
     python tests/trust/load.py --parts growth --base .1  # on a tenth of the volumes
 
-scans    `meld detect` on many scans in one process: memory after each; what a further scan adds at the end is at most SLOPE_MB.
+scans    `meld detect` on many scans in one process: memory after each; what a further scan adds at the end is at most SLOPE_MB. It finds some ten
+         boxes a scan, of which pages and overlays are drawn; the rows of all are kept until they are written together.
 long     `meld detect` on scans of 1,000 and 2,000 slices of 512 x 512 pixels: peak memory; of 1,000 slices at most PEAK_GB[1000].
 growth   phantom, cache, propose, mine and evaluate on 1, 3 and 10 times the volumes of profile demo, each in a process of its own: processor time
          (also of a busy machine what the work costs) follows a power of the size that is at most POWER, and peak memory is at most GROWTH_GB.
@@ -44,7 +45,7 @@ def scans(work, n, px, depth):
         y, x = np.mgrid[:side,:side] - side/2
         hu = np.where(x**2 + y**2 < (.45*side)**2, 40, -1000) + g.integers(-30, 30, (deep, side, side))
         write_volume(Volume(hu.astype(np.int16), (.8, .8, float(g.choice([1, 2, 5])))), folder/f"ct{i:04d}.mha")
-    process = subprocess.Popen(["meld", "detect", str(folder), "--checkpoint", str(model), "--out", str(work/"found")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV)
+    process = subprocess.Popen(["meld", "detect", str(folder), "--checkpoint", str(model), "--out", str(work/"found"), "--score", "0.53"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV)
     seen, memory = psutil.Process(process.pid), []
     for line in process.stdout:
         if line.strip().endswith("detections"): memory.append(seen.memory_info().rss/1e6)
