@@ -14,7 +14,7 @@ import pandas as pd
 
 from .core import InputError
 from .overlap import OVERLAPS, box_array, box_overlap, interval_pairs, need_columns, numbers, one_to_one, score_rank
-from .stats import expanded_level, expanded_p, percentile_interval, resample, two_sided_p
+from .stats import expanded_level, percentile_interval, resample, two_sided_p
 
 # %% ../nbs/lib/34_froc.ipynb #3e06bb8d
 FP_RATES = (1/8, 1/4, 1/2, 1, 2, 4, 8)  # FPs per image whose sensitivities are averaged (§4.3)
@@ -106,10 +106,6 @@ class Froc(_Curve):
         of = [groups[v] for v in self.volumes]
         return resample(of, n, seed) if len(set(of)) > 1 else [np.full(len(of), np.nan)]*n      # one patient says nothing of others
 
-    def _lesions_of(self, groups): # [patients] how many lesions each has
-        patient = pd.factorize(np.array([str(groups[v]) for v in self.volumes], object))[0]
-        return np.bincount(patient[self.truth_volume])
-
     def draws(self,
         groups,      # dict volume_id -> patient_id
         n:int=1000,  # bootstrap draws
@@ -138,7 +134,8 @@ class Froc(_Curve):
         if method not in ("expanded", "percentile"): raise InputError(f"method is {method!r}, expected expanded or percentile")
         fps = self.average_at if fps is None else fps
         values, draws = self._read(fps), self.draws(groups, n, seed, fps)
-        level = .95 if method == "percentile" else expanded_level(self._lesions_of(groups))
+        patient = pd.factorize(np.array([str(groups[v]) for v in self.volumes], object))[0]
+        level = .95 if method == "percentile" else expanded_level(np.bincount(patient[self.truth_volume]))
         low, high = percentile_interval(draws, level) if level == level else np.full((2, len(values)), np.nan)
         return pd.DataFrame(dict(fp=np.r_[fps, np.nan], low=low, high=high, sensitivity=values, measure=["sensitivity"]*len(fps) + ["average"]))
 
@@ -273,23 +270,18 @@ def _difference_draws(a, b, groups, n, seed):
     _same_test(a, b)
     return a.draws(groups, n, seed, [])[:,0] - b.draws(groups, n, seed, [])[:,0]
 
-def _comparison(difference, draws, lesions=None): # lesions: of each patient, for expanded percentiles
-    p, level = two_sided_p(draws), .95
-    if lesions is not None: p, level = expanded_p(p, lesions), expanded_level(lesions)
-    low, high = percentile_interval(draws, level) if level == level else (np.nan, np.nan)
-    return Comparison(float(difference), float(low), float(high), p)
+def _comparison(difference, draws):
+    low, high = percentile_interval(draws)
+    return Comparison(float(difference), float(low), float(high), two_sided_p(draws))
 
 def compare(
     a:Froc, b:Froc, # of the same images and lesions
     groups,         # dict volume_id -> patient_id
     n:int=1000,     # bootstrap draws
     seed:int=0,
-    method:str="expanded", # or "percentile", as in `Froc.bootstrap`
 ) -> Comparison:
     "Difference of average sensitivity, `a` minus `b`, paired over patients. InputError if the two were not tested on the same."
-    if method not in ("expanded", "percentile"): raise InputError(f"method is {method!r}, expected expanded or percentile")
-    draws = _difference_draws(a, b, groups, n, seed)
-    return _comparison(a.average - b.average, draws, a._lesions_of(groups) if method == "expanded" else None)
+    return _comparison(a.average - b.average, _difference_draws(a, b, groups, n, seed))
 
 # %% ../nbs/lib/34_froc.ipynb #7b06a0e0
 PAPER_VOLUMETRIC = dict(dims="stack", overlap="iou", threshold=.5, average_at=FP_RATES)        # §4.3: images are sub-volumes

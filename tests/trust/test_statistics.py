@@ -18,7 +18,7 @@ from scipy.stats import beta
 
 from meld_nb.froc import Froc, compare
 
-PATIENTS, COVER, REJECT = 100, (.93, .97), (.04, .06)     # patients a study; the promises: of 95 % intervals, and of 5 % tests
+PATIENTS, COVER, REJECT = 100, (.93, .97), (.03, .07)     # patients a study; the promises: of 95 % intervals, and of 5 % tests, that is of intervals of a difference that is 0
 METHODS = ("expanded", "percentile")                      # of `Froc.bootstrap`; the first is the promise, the second is for comparison
 KINDS = {                                                 # lesions of each patient: [n]
     "usual": lambda g, n: 1 + g.poisson(1.5, n),
