@@ -1,4 +1,4 @@
-"""Do 95 % intervals hold the truth in 93 to 97 % of studies, and are equal models called different in 3 to 7 %?
+"""Do 95 % intervals hold the truth in 93 to 97 % of studies, and are equal models called different in 4 to 6 %?
 
 Studies are simulated with patients that differ: in how many lesions they have, how well these are found, how many false positives they draw, all
 of a patient's together. The truth is the same quantity in a study of 100,000 patients. The measured share has a binomial interval of its own.
@@ -18,7 +18,7 @@ from scipy.stats import beta
 
 from meld_nb.froc import Froc, compare
 
-PATIENTS, COVER, REJECT = 100, (.93, .97), (.03, .07)     # patients a study; the promises: of 95 % intervals, and of 5 % tests, that is of intervals of a difference that is 0
+PATIENTS, COVER, REJECT = 100, (.93, .97), (.04, .06)     # patients a study; the promises: of 95 % intervals, and of 5 % tests
 METHODS = ("expanded", "percentile")                      # of `Froc.bootstrap`; the first is the promise, the second is for comparison
 KINDS = {                                                 # lesions of each patient: [n]
     "usual": lambda g, n: 1 + g.poisson(1.5, n),
