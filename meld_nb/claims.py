@@ -40,8 +40,7 @@ def claims_table(
     table = pd.DataFrame(rows, columns=[*known.columns, "worlds", "value", "low", "high", "p"])
     primary, corrected = table.primary.to_numpy(bool), table.p.to_numpy(float).copy()
     if primary.any(): corrected[primary] = holm(table.p[primary].fillna(1))
-    scope = " in this world" if len(worlds) == 1 else ""
-    def judged(r, p): return ("undecided" if np.isnan(r.low) else verdict(r.low, r.high, p, r.smallest)) + scope
+    def judged(r, p): return ("undecided" if np.isnan(r.low) else verdict(r.low, r.high, p, r.smallest)) + (" in this world" if len(worlds) == 1 else " in one world" if r.worlds == 1 else "")
     table["verdict"] = [judged(r, p) for r, p in zip(table.itertuples(), corrected)]
     return table.assign(data=data).drop(columns=["smallest", "primary"])
 
