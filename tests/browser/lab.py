@@ -194,13 +194,13 @@ def check_viewer(page, url, run):
     points = []
     for key, threshold in ((Keys.HOME, 0.), (Keys.END, 1.)):
         slider.send_keys(key)
-        want = point_text(made.curve, threshold, "sub-volume")
+        want = point_text(made.froc, threshold, "sub-volume")
         page.until(lambda: page.text(".meld-point") == want, f"threshold {threshold}: expected {want!r}, found {page.text('.meld-point')!r}")
         page.until(lambda: counted() == str((stacks >= threshold).sum()), f"threshold {threshold}: expected {(stacks >= threshold).sum()} detections, found {counted()}")
         points.append((page.text(".meld-point"), page.number(root, "visible")))
     assert points[0] != points[1] and points[0][1] - points[1][1] == len(own) - (own.score >= 1).sum(), points
     page.keys(canvas, "[" * 25)                                                      # half way down
-    want = point_text(made.curve, .5, "sub-volume")
+    want = point_text(made.froc, .5, "sub-volume")
     page.until(lambda: page.text(".meld-point") == want, f"[: expected {want!r}")
     assert counted() == str((stacks >= .5).sum()), counted()
     yield "the threshold changes the boxes and the operating point, as computed outside"
