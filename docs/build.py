@@ -306,6 +306,7 @@ def main(argv=None):
     ap.add_argument("--quick", action="store_true", help="a check of pages, API entries and links: nothing is executed, and notebooks are without code cells")
     ap.add_argument("--workers", type=int, default=2, help="library notebooks that are executed at a time")
     args = ap.parse_args(argv)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")   # several kernels at a time
     if args.run and not (args.run/"run.json").is_file(): raise SystemExit(f"{args.run}: no run folder; make one with `meld run --profile demo`")
     out, source, site = args.out.resolve(), args.out.resolve()/"source", args.out.resolve()/"html"
     os.environ |= {"IN_TEST": "1", "MELD_QUIET": "1", "JUPYTER_PATH": os.pathsep.join([str(Path(sys.prefix)/"share"/"jupyter"), *filter(None, [os.environ.get("JUPYTER_PATH")])])}
