@@ -103,6 +103,7 @@ def described(node, said):
     ends = {a.arg: max(a.end_lineno, default[a.arg].end_lineno if a.arg in default else 0) for a in args}
     after = node.body[0].lineno
     closing = max([node.lineno, *ends.values(), *([node.returns.end_lineno] if node.returns else [])])
+    closing += node.returns is None and closing > node.lineno   # the bracket's own line: the comment before it is of the last parameter
     closing = next((l for l in range(closing, after) if l in said), closing)
     rows, lines = [], sorted(set(ends.values()))
     for line in lines:

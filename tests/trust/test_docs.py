@@ -1,5 +1,5 @@
 """The documentation: every page and API entry is built with warnings as errors, links and names are checked, and the checks find what is broken."""
-import re, sys
+import ast, re, sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +68,11 @@ def test_versions_agree():
         for r in line.split():
             name = re.match(r"[\w.-]+", r)[0].lower().replace("_", "-")
             assert f"| {name} |" in page, f"{name}: run `make licences`"
+
+
+def test_a_comment_belongs_to_its_parameter_or_to_what_is_returned():
+    for text, rows, returned in (("def f(\n    a:int, # first\n    b=1,   # last\n): # made\n    'x'\n", [("a", "first"), ("b", "last")], "made"),
+                                 ("def f(\n    a:int, # first\n    b=1,   # last\n):\n    'x'\n", [("a", "first"), ("b", "last")], ""),
+                                 ("def f(a): # made\n    'x'\n", [], "made"),
+                                 ("def f(\n    a, # first\n) -> int: # made\n    'x'\n", [("a", "first")], "made")):
+        assert build.described(ast.parse(text).body[0], build.comments(text)) == (rows, returned), text
