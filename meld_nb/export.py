@@ -23,6 +23,7 @@ from .tables import empty
 from .volume import Geometry, axis_codes, dicom_series, order_slices, read_volume, reorient, write_image
 from .backbone import read_tensors, write_tensors
 from .predict import WORLD_COLUMNS, detect, world_boxes
+from .slices import GRID_MM, STEP_MM
 
 # %% ../nbs/lib/50_export.ipynb #cbcbb8dd
 def operating_points(
@@ -377,22 +378,22 @@ def model_card(
     record:dict={},# of its training: commit, run, parameters, versions
 ) -> str: # Markdown
     "What a user has to know of a detector, all of it from its file and the record. InputError if the file is no detector."
+    from meld_nb.froc import FP_RATES
     from meld_nb.meld import load_model
     model = load_model(path, "cpu")
-    config, meta = model.config, model.meta
-    trained = str(meta.get("data", "unknown data"))
+    source = model_source(model, path)
     lines = [f"# Model card: {Path(path).name}", "",
-             f"**{'Trained on phantoms. ' if trained.startswith('phantom') else ''}Not for clinical use.**" + (" It has never seen a patient: on real scans its boxes mean nothing." if trained.startswith("phantom") else ""), "",
-             f"- What: {type(model).__name__} (arXiv 2005.13753) on the trunk {config['trunk']!r}, {sum(p.numel() for p in model.parameters())/1e6:.2f} million parameters; experts {', '.join(model.datasets)}; organ heads {', '.join(model.organs) or 'none'}.",
-             f"- Input: CT in HU, resampled to 0.8 mm pixels and 2 mm slices, nine slices at a time. Output: boxes with a score of each expert.",
-             f"- Trained on: {trained}.", f"- SHA-256: {sha256(path)}."]
+             f"**{'Trained on phantoms. ' if source['stamp'] else ''}Not for clinical use.**" + (" It has never seen a patient: on real scans its boxes mean nothing." if source["stamp"] else ""), "",
+             f"- What: {type(model).__name__} (arXiv 2005.13753) on the trunk {model.config['trunk']!r}, {sum(p.numel() for p in model.parameters())/1e6:.2f} million parameters; experts {', '.join(model.datasets)}; organ heads {', '.join(model.organs) or 'none'}.",
+             f"- Input: CT in HU, resampled to {GRID_MM:g} mm pixels and {STEP_MM:g} mm slices, nine slices at a time. Output: boxes with a score of each expert.",
+             f"- Trained on: {source['trained_on']}.", f"- SHA-256: {source['checkpoint_sha256']}."]
     if record: lines += [f"- How: chapter {record['chapter']} of run {record['run']}, commit {record['commit']}, with " + ", ".join(f"{k} {v}" for k, v in record["versions"].items() if k in ("meld_nb", "torch", "torchvision")) + "."]
     lines += ["", "## How good it is", ""]
-    for expert, p in meta.get("operating_points", {}).items():
+    for expert, p in source["operating_points"].items():
         at = lambda fp: [np.interp(fp, p["fps"], [np.nan if s is None else s for s in p["sensitivity"]], left=np.nan), np.interp(fp, p["fps"], p["thresholds"], left=np.nan)]
         lines += [f"Expert {expert}, measured on {p['measured_on']} ({p['volumes']} volumes, {p['lesions']} lesions):", "", "| false positives a volume | sensitivity | score |", "| --- | --- | --- |",
-                  *(f"| {fp:g} | {_number(at(fp)[0])} | {_number(at(fp)[1])} |" for fp in (.125, .25, .5, 1, 2, 4, 8)), ""]
-    if not meta.get("operating_points"): lines += ["It was not measured: scores have no meaning in false positives.", ""]
+                  *(f"| {fp:g} | {_number(at(fp)[0])} | {_number(at(fp)[1])} |" for fp in FP_RATES), ""]
+    if not source["operating_points"]: lines += ["It was not measured: scores have no meaning in false positives.", ""]
     return "\n".join(lines)
 
 def bundle(
