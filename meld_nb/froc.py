@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .core import InputError
+from .core import InputError, rng
 from .overlap import OVERLAPS, box_array, box_overlap, interval_pairs, need_columns, numbers, one_to_one, score_rank
 from .stats import expanded_level, percentile_interval, resample, two_sided_p
 
@@ -116,6 +116,12 @@ class Froc(_Curve):
         fps = self.average_at if fps is None else fps
         return np.stack([self._read(fps, w) for w in self._weights(groups, n, seed)])
 
+    def _interval(self, draws, groups, method): # low, high [K] of draws [n,K] by patients
+        if method not in ("expanded", "percentile"): raise InputError(f"method is {method!r}, expected expanded or percentile")
+        patient = pd.factorize(np.array([str(groups[v]) for v in self.volumes], object))[0]
+        level = .95 if method == "percentile" else expanded_level(np.bincount(patient[self.truth_volume]))
+        return percentile_interval(draws, level) if level == level else np.full((2, draws.shape[1]), np.nan)
+
     def fp_draws(self,
         sensitivity, # in [0,1]
         groups, n:int=1000, seed:int=0, # as in `draws`
@@ -131,12 +137,9 @@ class Froc(_Curve):
         method:str="expanded", # percentiles for as many patients as the lesions come from; or "percentile", as in the protocol of the study
     ) -> pd.DataFrame: # fp, low, high, sensitivity, measure: a row for each rate, and one for the average, whose fp is NaN
         "Intervals (95 %) of the sensitivities and of their average. InputError for an unknown method."
-        if method not in ("expanded", "percentile"): raise InputError(f"method is {method!r}, expected expanded or percentile")
         fps = self.average_at if fps is None else fps
-        values, draws = self._read(fps), self.draws(groups, n, seed, fps)
-        patient = pd.factorize(np.array([str(groups[v]) for v in self.volumes], object))[0]
-        level = .95 if method == "percentile" else expanded_level(np.bincount(patient[self.truth_volume]))
-        low, high = percentile_interval(draws, level) if level == level else np.full((2, len(values)), np.nan)
+        low, high = self._interval(self.draws(groups, n, seed, fps), groups, method)
+        values = self._read(fps)
         return pd.DataFrame(dict(fp=np.r_[fps, np.nan], low=low, high=high, sensitivity=values, measure=["sensitivity"]*len(fps) + ["average"]))
 
 def _first_fp(fps, sensitivity, wanted): # the least FPs per image at which a curve reaches a sensitivity
@@ -266,22 +269,42 @@ def _same_test(a, b):
     if (a.images != b.images[of]).any() or (a._lesions != b._lesions[of]).any(): raise InputError("the two curves are of different truth: slices or lesions of a volume differ in number")
     if a.average_at != b.average_at: raise InputError(f"the two curves are averaged at different FPs: {a.average_at} and {b.average_at}")
 
-def _difference_draws(a, b, groups, n, seed):
-    _same_test(a, b)
-    return a.draws(groups, n, seed, [])[:,0] - b.draws(groups, n, seed, [])[:,0]
+def _place(f): # [D]: FPs before a box (or its score, if equal ones are one point); does an FP come with it; number of its point
+    point = np.searchsorted(f._ends, np.arange(len(f.score))) if f.tied else np.arange(len(f.score))
+    fps = np.bincount(point, f.fp)
+    return (np.cumsum(fps) - fps)[point], (fps > 0)[point], point
 
-def _comparison(difference, draws):
-    low, high = percentile_interval(draws)
-    return Comparison(float(difference), float(low), float(high), two_sided_p(draws))
+def _side_by_side(a, b): # one curve over `a`'s volumes, then `b`'s in the same order; boxes at the FPs that their own method has reached
+    n, v, of = len(a.score), len(a.volumes), a.volumes.get_indexer(b.volumes)
+    before, with_fp, point = map(np.concatenate, zip(_place(a), _place(b)))
+    model = np.repeat([0, 1], [n, len(b.score)])
+    order = np.lexsort((point, model, with_fp, before))
+    place = np.empty(len(order)+1, int); place[order] = np.arange(len(order)); place[-1] = len(order)
+    hit = np.r_[np.where(a.hit < n, a.hit, -1), np.where(b.hit < len(b.score), b.hit + n, -1)]
+    new = np.diff(point[order], prepend=-1).astype(bool) | np.diff(model[order], prepend=-1).astype(bool)
+    return replace(a, volumes=pd.RangeIndex(2*v), images=np.tile(a.images, 2), score=-np.cumsum(new).astype(float), volume=np.r_[a.volume, of[b.volume] + v][order],
+                   fp=np.r_[a.fp, b.fp][order], truth_volume=np.r_[a.truth_volume, of[b.truth_volume] + v], hit=place[hit], counts={})
+
+def _swap_p(a, b, groups, n, seed):
+    units, of = np.unique([str(groups[v]) for v in a.volumes], return_inverse=True)
+    if len(units) < 2 or np.isnan(a.average): return np.nan
+    both, draw, least = _side_by_side(a, b), rng("swap", seed), abs(a.average - b.average) - 1e-12
+    swap = (draw.integers(0, 2, len(units))[of].astype(float) for _ in range(n))
+    return (1 + sum(abs(both._read([], np.r_[1-s, s])[-1] - both._read([], np.r_[s, 1-s])[-1]) >= least for s in swap))/(n+1)
 
 def compare(
     a:Froc, b:Froc, # of the same images and lesions
     groups,         # dict volume_id -> patient_id
-    n:int=1000,     # bootstrap draws
+    n:int=1000,     # draws of the bootstrap, and of the swaps
     seed:int=0,
+    method:str="expanded", # interval as in `Froc.bootstrap`, p of patients swapped between `a` and `b`; or "percentile", p of the bootstrap, as in the protocol of the study
 ) -> Comparison:
-    "Difference of average sensitivity, `a` minus `b`, paired over patients. InputError if the two were not tested on the same."
-    return _comparison(a.average - b.average, _difference_draws(a, b, groups, n, seed))
+    "Difference of average sensitivity, `a` minus `b`, paired over patients. InputError if the two were not tested on the same, or for an unknown method."
+    _same_test(a, b)
+    draws = a.draws(groups, n, seed, []) - b.draws(groups, n, seed, [])
+    (low,), (high,) = a._interval(draws, groups, method)
+    p = two_sided_p(draws) if method == "percentile" else _swap_p(a, b, groups, n, seed)
+    return Comparison(a.average - b.average, float(low), float(high), p)
 
 # %% ../nbs/lib/34_froc.ipynb #7b06a0e0
 PAPER_VOLUMETRIC = dict(dims="stack", overlap="iou", threshold=.5, average_at=FP_RATES)        # §4.3: images are sub-volumes
