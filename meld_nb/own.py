@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .boxfiles import BoxFile, read_boxes
+from .boxfiles import BoxFile, box_tables, named_scans, read_boxes
 from .core import InputError, atomic_path
 from .datasets import load_volume, register_dataset
-from .mine import box_tables, named_scans
 from .tables import SPLITS, TextTable, check
 from .volume import find_scans, lesion_slices, read_cases, split_by_name, write_volume
 
