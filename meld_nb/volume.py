@@ -175,19 +175,19 @@ def _geometry(image, path):
         raise InputError(f"{path}: its header has an origin of {image.GetOrigin()} and a direction of {image.GetDirection()}, expected finite numbers and three different axes")
     return Geometry(tuple(image.GetSize()), _spacing(image.GetSpacing(), f"{path}: "), tuple(image.GetOrigin()), np.array(image.GetDirection()).reshape(3, 3))
 
-_NIFTI = {348: dict(pixdim=("3f", 80), vox_offset=("f", 108), scaling=("2f", 112), forms=("2h", 252), srow=("12f", 280)),   # where a header has what: NIfTI-1
-          540: dict(pixdim=("3d", 112), vox_offset=("q", 168), scaling=("2d", 176), forms=("2i", 344), srow=("12d", 400))}  # NIfTI-2
+_NIFTI = dict(pixdim=("3f", 80), vox_offset=("f", 108), scaling=("2f", 112), forms=("2h", 252), srow=("12f", 280))   # where a header has what
 
 def _nifti_header(path):
     "Fields of a NIfTI as the file has them: the library mends what makes no sense, and says nothing. InputError if they make none."
     try:
-        with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as f: head = f.read(540)
+        with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as f: head = f.read(348)
     except (EOFError, zlib.error, gzip.BadGzipFile) as e: raise InputError(f"{path}: header cannot be read: broken or cut short ({e})") from None
-    n, order = next(((n, o) for n in _NIFTI for o in "<>" if head[:4] == struct.pack(o + "i", n)), (0, ""))
-    if not n or len(head) < n: raise InputError(f"{path}: header cannot be read (it does not begin as a NIfTI file, or is cut short)")
-    h = {k: np.array(struct.unpack_from(order + kind, head, at), float) for k, (kind, at) in _NIFTI[n].items()}
+    if head[:4] in (struct.pack(o + "i", 540) for o in "<>"): raise InputError(f"{path}: a NIfTI-2 file, which the NIfTI library does not read: convert it to NIfTI-1")
+    order = next((o for o in "<>" if head[:4] == struct.pack(o + "i", 348)), "")
+    if not order or len(head) < 348: raise InputError(f"{path}: header cannot be read (it does not begin as a NIfTI file, or is cut short)")
+    h = {k: np.array(struct.unpack_from(order + kind, head, at), float) for k, (kind, at) in _NIFTI.items()}
     begin, (slope, offset) = h["vox_offset"][0], h["scaling"]
-    if not (n <= begin <= 1 << 24 and begin % 1 == 0): raise InputError(f"{path}: its vox_offset is {begin:g}, expected where its voxels begin, {n+4} or a little more")
+    if not (348 <= begin <= 1 << 24 and begin % 1 == 0): raise InputError(f"{path}: its vox_offset is {begin:g}, expected where its voxels begin, 352 or a little more")
     if not np.isfinite(h["scaling"]).all(): raise InputError(f"{path}: its scl_slope is {slope:g} and its scl_inter {offset:g}, expected finite numbers")
     if slope == 0 and offset != 0: raise InputError(f"{path}: its scl_slope is 0, which means no scaling, but its scl_inter is {offset:g}: which of the two is right?")
     return h
@@ -198,7 +198,7 @@ def _check_nifti(path, reader):
     with open(path, "rb") as f, (gzip.open(f) if gz else f) as g:
         try:
             head = g.read(int(_nifti_header(path)["vox_offset"][0]))
-            order = "<" if int.from_bytes(head[:4], "little") in (348, 540) else ">"
+            order = "<" if int.from_bytes(head[:4], "little") == 348 else ">"
             kind = {"16": order + "f4", "64": order + "f8"}.get(reader.GetMetaData("datatype"))
             have, bad = 0, 0
             while block := g.read(1 << 24):

@@ -307,6 +307,7 @@ nii.refused("cut short", cut(NII), "ct.nii: cut short: … bytes of voxels, its 
 nii.refused("cut within its header", cut(NII, .03), "ct.nii: header cannot be read (…)")
 nii.refused("a vox_offset beyond the file", header(vox_offset=1e12), "ct.nii: its vox_offset is 1e+12, expected where its voxels begin, 352 or a little more")
 nii.refused("a vox_offset of NaN", header(vox_offset=float("nan")), "ct.nii: its vox_offset is nan, expected where its voxels begin, 352 or a little more")
+nii.refused("NIfTI-2", edit(NII, lambda b: (540).to_bytes(4, "little") + b"n+2\0\r\n\x1a\n" + b[12:]), "ct.nii: a NIfTI-2 file, which the NIfTI library does not read: convert it to NIfTI-1")
 nii.refused("text in its place", write(NII, "not a scan\n"*50), "ct.nii: header cannot be read (…)")
 gz.refused("a cut gzip", cut(GZ), "ct_packed.nii.gz: …broken or cut short (…)")
 gz.refused("a gzip with wrong bits", edit(GZ, lambda b: b[:-300] + bytes([b[-300] ^ 255]) + b[-299:]), "ct_packed.nii.gz: header cannot be read (…)")
