@@ -45,7 +45,7 @@ def scans(work, n, px, depth):
         y, x = np.mgrid[:side,:side] - side/2
         hu = np.where(x**2 + y**2 < (.45*side)**2, 40, -1000) + g.integers(-30, 30, (deep, side, side))
         write_volume(Volume(hu.astype(np.int16), (.8, .8, float(g.choice([1, 2, 5])))), folder/f"ct{i:04d}.mha")
-    process = subprocess.Popen(["meld", "detect", str(folder), "--checkpoint", str(model), "--out", str(work/"found"), "--score", "0.53"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV)
+    process = subprocess.Popen(["meld", "detect", str(folder), "--checkpoint", str(model), "--out", str(work/"found"), "--score", "0.53"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENV | dict(MELD_QUIET="0"))
     seen, memory = psutil.Process(process.pid), []
     for line in process.stdout:
         if line.strip().endswith("detections"): memory.append(seen.memory_info().rss/1e6)
