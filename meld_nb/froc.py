@@ -269,16 +269,16 @@ def _same_test(a, b):
     if (a.images != b.images[of]).any() or (a._lesions != b._lesions[of]).any(): raise InputError("the two curves are of different truth: slices or lesions of a volume differ in number")
     if a.average_at != b.average_at: raise InputError(f"the two curves are averaged at different FPs: {a.average_at} and {b.average_at}")
 
-def _place(f): # [D]: FPs before a box (or its score, if equal ones are one point); does an FP come with it; number of its point
+def _place(f, volume): # [D]: FPs before a box (or its score, if equal ones are one point); does an FP come with it; volume of its point's first box; number of its point
     point = np.searchsorted(f._ends, np.arange(len(f.score))) if f.tied else np.arange(len(f.score))
-    fps = np.bincount(point, f.fp)
-    return (np.cumsum(fps) - fps)[point], (fps > 0)[point], point
+    fps, first = np.bincount(point, f.fp), np.flatnonzero(np.diff(point, prepend=-1))
+    return (np.cumsum(fps) - fps)[point], (fps > 0)[point], volume[first][point], point
 
 def _side_by_side(a, b): # one curve over `a`'s volumes, then `b`'s in the same order; boxes at the FPs that their own method has reached
     n, v, of = len(a.score), len(a.volumes), a.volumes.get_indexer(b.volumes)
-    before, with_fp, point = map(np.concatenate, zip(_place(a), _place(b)))
+    before, with_fp, lead, point = map(np.concatenate, zip(_place(a, a.volume), _place(b, of[b.volume])))
     model = np.repeat([0, 1], [n, len(b.score)])
-    order = np.lexsort((point, model, with_fp, before))
+    order = np.lexsort((point, model, lead, with_fp, before))            # at equal FPs by volume, so that neither method goes first
     place = np.empty(len(order)+1, int); place[order] = np.arange(len(order)); place[-1] = len(order)
     hit = np.r_[np.where(a.hit < n, a.hit, -1), np.where(b.hit < len(b.score), b.hit + n, -1)]
     new = np.diff(point[order], prepend=-1).astype(bool) | np.diff(model[order], prepend=-1).astype(bool)
@@ -290,7 +290,7 @@ def _swap_p(a, b, groups, n, seed):
     if len(units) < 2 or np.isnan(a.average): return np.nan
     both, draw, least = _side_by_side(a, b), rng("swap", seed), abs(a.average - b.average) - 1e-12
     swap = (draw.integers(0, 2, len(units))[of].astype(float) for _ in range(n))
-    return (1 + sum(abs(both._read([], np.r_[1-s, s])[-1] - both._read([], np.r_[s, 1-s])[-1]) >= least for s in swap))/(n+1)
+    return float(1 + sum(abs(both._read([], np.r_[1-s, s])[-1] - both._read([], np.r_[s, 1-s])[-1]) >= least for s in swap))/(n+1)
 
 def compare(
     a:Froc, b:Froc, # of the same images and lesions
