@@ -26,7 +26,7 @@ verify: .venv/.ok      ## run a world of the study again and compare its tables 
 
 RUN_FOLDER ?= data/runs/demo
 docs: .venv/.ok        ## the documentation as a static site in _docs/html; chapters as a run executed them: make docs RUN_FOLDER=data/runs/smoke
-	test -f $(RUN_FOLDER)/run.json || $(RUN) meld run --profile demo --run $(RUN_FOLDER)
+	test "$(RUN_FOLDER)" != data/runs/demo -o -f data/runs/demo/run.json || $(RUN) meld run --profile demo
 	$(RUN) python docs/build.py --run $(RUN_FOLDER)
 
 licences: .venv/.ok    ## docs/licences.md from what is installed, with all extras

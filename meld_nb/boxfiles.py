@@ -85,7 +85,7 @@ def _read_coco(path, content, scored, images=None):
     where = {im.get("id"): im for im in images}
     rows = []
     for i, a in enumerate(listed):
-        at, im = f"annotation {i}", where.get(a.get("image_id"))
+        at, im = f"annotation id {a['id']}" if "id" in a else f"annotation {i}", where.get(a.get("image_id"))
         if im is None: raise InputError(f"{path}: {at}: image_id is {a.get('image_id')!r}, which is none of the {len(where)} images")
         x, y, w, h = _numbers(a.get("bbox"), 4, path, at, "bbox")
         z, = _numbers(im.get("slice"), 1, path, f"image {im['id']!r}", "slice")

@@ -25,6 +25,8 @@ def _say(text):
     "Print progress, or what was done."
     if not quiet(): click.echo(text)
 
+def _count(n, what): return f"{n} {what}{'' if n == 1 else 's'}"
+
 _QUIET = click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quiet, help="No progress: only results that go to the terminal, warnings and errors.")
 
 class _Group(click.Group):
@@ -77,9 +79,8 @@ def run(profile, set_, until, seed, cores, run_, dry_run, snakemake):
 
 def _next(run):
     "What to do with a finished run."
-    models = [*run.glob("70/detector.safetensors"), *sorted(run.glob("60/*/model.safetensors"))]
     if (page := run/"99"/"report.html").is_file(): yield f"report: {page}"
-    if models: yield f"try the detector: meld detect SCAN --checkpoint {shlex.quote(str(models[0]))} --out found"
+    if (model := run/"70"/"detector.safetensors").is_file(): yield f"try the detector: meld detect SCAN --checkpoint {shlex.quote(str(model))} --out found"
 
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -234,7 +235,7 @@ def check(dataset, root, voxels, workers):
     found = check_dataset(dataset, root, voxels=voxels, workers=workers)
     for f in found: click.echo(str(f))
     n = sum(f.severity == "error" for f in found)
-    click.echo(f"{n} errors, {sum(f.severity == 'warning' for f in found)} warnings")
+    click.echo(f"{_count(n, 'error')}, {_count(sum(f.severity == 'warning' for f in found), 'warning')}")
     return int(n > 0)
 
 @cli.command()
@@ -292,6 +293,8 @@ def detect(scans, checkpoint, out, formats, experts, series, spacing, orientatio
     if preset not in ("auto", *WINDOWS): raise InputError(f"--window: no window is called {preset!r}; there are: auto, {', '.join(WINDOWS)}")
     if "sr" in formats: highdicom_sr()
     if "sr" in formats and click.get_current_context().get_parameter_source("checkpoint") != click.core.ParameterSource.COMMANDLINE: raise InputError("--format sr: a report for an archive needs the model named by --checkpoint")
+    found, failed = scan_names(p for s in scans for p in (find_scans(s, skip=[out]) if s.is_dir() else [s])), []
+    if series and not any(p.is_dir() for p in found.values()): raise InputError(f"--series: {next(iter(found.values()))} is a file; series are for DICOM folders")
     checkpoint = checkpoint or BUNDLED
     model = load_model(checkpoint, device)
     experts = tuple(e.strip() for e in experts.split(",")) if experts else tuple(model.datasets[:1])
@@ -300,8 +303,6 @@ def detect(scans, checkpoint, out, formats, experts, series, spacing, orientatio
     source = model_source(model, checkpoint)
     if source["stamp"]: click.echo(f"{checkpoint} was trained on phantoms ({source['trained_on']}): not for patients", err=True)
     if without := [e for e in experts if e not in source["operating_points"]]: click.echo(f"{checkpoint} has no operating points for {', '.join(without)}: expected_fps stays empty", err=True)
-    found, failed = scan_names(p for s in scans for p in (find_scans(s, skip=[out]) if s.is_dir() else [s])), []
-    if series and not any(p.is_dir() for p in found.values()): raise InputError(f"--series: {next(iter(found.values()))} is a file; series are for DICOM folders")
     results = []
     for name, path in found.items():
         try: results.append(detect_scan(path, model, source, out, volume_id=name, formats=formats, experts=experts, score=score, series=series, spacing=spacing or None, orientation=orientation, n=overlays, preset=preset))
@@ -309,7 +310,7 @@ def detect(scans, checkpoint, out, formats, experts, series, spacing, orientatio
             said = " ".join((str(e) if isinstance(e, InputError) else f"{type(e).__name__}: {e} ({_place(e)})").split())
             failed.append(dict(scan=str(path), error=said))
             click.echo(f"meld: {said}" if said.startswith(str(path)) else f"meld: {path}: {said}", err=True)
-        else: _say(f"{path}: {len(results[-1]['table'])} detections")
+        else: _say(f"{path}: {_count(len(results[-1]['table']), 'detection')}")
     write_tables(results, source, out, formats=formats, experts=experts, score=score, scans=found.values(), failed=failed)
     return int(bool(failed))
 

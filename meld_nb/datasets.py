@@ -133,7 +133,7 @@ def check_dataset(
     "Read a data set and say what is wrong, doubtful, or worth knowing. InputError for an unknown name only."
     DATASETS[name]
     try: volumes, lesions, slices = read_dataset(name, root, **options)
-    except InputError as e: return [Finding("error", str(e))]
+    except InputError as e: return _few([Finding("error", m) for m in getattr(e, "errors", [str(e)])], most)
     out = [Finding("info", f"{len(volumes)} volumes of {volumes.patient_id.nunique()} patients ({', '.join(f'{k} {n}' for k, n in volumes.split.value_counts().items())}), "
                            f"{lesions.lesion_id.nunique()} lesions in {len(lesions)} boxes on {lesions.groupby(['volume_id','z']).ngroups} of {len(slices)} slices")]
     rows = [(r,) for r in volumes.itertuples()]

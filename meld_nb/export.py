@@ -9,7 +9,7 @@ __all__ = ['TABLE', 'FORMATS', 'ASSETS', 'BUNDLED', 'operating_points', 'expecte
            'bundle']
 
 # %% ../nbs/lib/50_export.ipynb #801be5bb
-import base64, importlib.resources, io, json, re
+import base64, importlib.resources, io, json, re, warnings
 from collections import Counter
 from pathlib import Path
 
@@ -243,10 +243,12 @@ def dicom_sr(
     if "FrameOfReferenceUID" not in slices[0]: raise InputError(f"{slices[0].filename}: DICOM tag FrameOfReferenceUID is missing: positions would have no meaning")
     algorithm = sr.AlgorithmIdentification(name=f"meld_nb ({source['notice']})", version=__version__, parameters=[f"checkpoint SHA-256 {source['checkpoint_sha256']}", f"trained on {source['trained_on']}"])
     whole = sr.MeasurementsAndQualitativeEvaluations(sr.TrackingIdentifier(generate_uid(), "MELD scan"), measurements=[_measured(sr, codes, algorithm, "DETECTIONS", "Number of detections", len(table))])
-    groups = [_group(sr, codes, d, native, slices, algorithm) for d in table.sort_values("rank").itertuples()]
+    groups = [_group(sr, codes, d, native, slices, algorithm, source) for d in table.sort_values("rank").itertuples()]
     device = sr.ObserverContext(codes.DCM.Device, sr.DeviceObserverIdentifyingAttributes(uid=generate_uid(entropy_srcs=["meld_nb", source["checkpoint_sha256"]]), name="meld_nb", model_name=Path(source["checkpoint"]).name[:64]))
     report = sr.MeasurementReport(sr.ObservationContext(observer_device_context=device), codes.LN.CTUnspecifiedBodyRegion, [whole, *groups], title=codes.DCM.ImagingMeasurementReport, referenced_images=slices)
-    return sr.Comprehensive3DSR(slices, report, series_instance_uid=generate_uid(), series_number=9001, sop_instance_uid=generate_uid(), instance_number=1, manufacturer="meld_nb", software_versions=__version__,
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*person name")          # of the series itself, taken over as it is
+        return sr.Comprehensive3DSR(slices, report, series_instance_uid=generate_uid(), series_number=9001, sop_instance_uid=generate_uid(), instance_number=1, manufacturer="meld_nb", software_versions=__version__,
                                 is_complete=True, is_final=False, is_verified=False, content_qualification="RESEARCH", series_description=f"MELD lesion detections: {source['notice']}")
 
 def highdicom_sr(): # module
@@ -267,14 +269,16 @@ def _evidence(folder, series):
         for tag in ("PatientID","PatientName","PatientBirthDate","PatientSex","AccessionNumber","StudyID","StudyDate","StudyTime"): ds.setdefault(tag, "")
     return slices, geometry
 
-def _group(sr, codes, d, native, slices, algorithm):
+def _group(sr, codes, d, native, slices, algorithm, source):
     "The measurement group of one detection."
     from pydicom.uid import generate_uid
     of = range(*_inside(d.z1, d.z2, len(slices)).indices(len(slices)))
     outlines = [native.points([[x, y, z] for x, y in ((d.x1,d.y1), (d.x2,d.y1), (d.x2,d.y2), (d.x1,d.y2), (d.x1,d.y1))]) for z in of]
     frame = slices[0].FrameOfReferenceUID
     numbers = [_measured(sr, codes, algorithm, "SCORE", "Detection score", d.score)]
-    if d.expected_fps == d.expected_fps: numbers.append(_measured(sr, codes, algorithm, "EXPECTED_FPS", "Expected false positives per volume at this score", d.expected_fps))
+    if d.expected_fps == d.expected_fps:
+        length = source["operating_points"][d.expert]["length_mm"]
+        numbers.append(_measured(sr, codes, algorithm, "EXPECTED_FPS", f"Expected false positives per volume{f' of {length:.0f} mm' if length else ''} at this score", d.expected_fps))
     said = dict(tracking_identifier=sr.TrackingIdentifier(generate_uid(), f"MELD {d.rank}"), finding_type=codes.SCT.Lesion, algorithm_id=algorithm, measurements=numbers)
     if len(of) == 1: return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=sr.ImageRegion3D("POLYGON", outlines[0], frame), **said)
     images = [sr.SourceImageForSegmentation(slices[z].SOPClassUID, slices[z].SOPInstanceUID) for z in of]
@@ -319,14 +323,14 @@ def detect_scan(
     experts=("deeplesion",), score:float=.05, # as in `detect`
     series:str=None, spacing=None, orientation=None, # as in `read_volume`; `series` counts for DICOM folders, `orientation` for files
     n:int=5, preset:str="auto", # as in `overlays`
-) -> dict: # volume_id, table (`scan_table`), members (or None), corners [N,8,3]
+) -> dict: # volume_id, table (`scan_table`, best first), members (or None), corners [N,8,3]
     "Detections of a scan, written in each format. InputError names what is wrong with the scan."
     path, out = Path(path), Path(out)
     if not path.exists(): raise InputError("no such file or folder")
     if "sr" in formats: _evidence(path, series)               # before the long work
     volume = read_volume(path, series=series if path.is_dir() else None, spacing=spacing, orientation=None if path.is_dir() else orientation)
     found, members = detect(volume, model, experts=experts, volume_id=volume_id, score=score)
-    table, name = scan_table(volume, found, source["operating_points"], source["stamp"]), _file(volume_id)
+    table, name = scan_table(volume, found, source["operating_points"], source["stamp"]).sort_values("rank", ignore_index=True), _file(volume_id)
     if "sr" in formats:
         with atomic_path(out/"sr"/f"{name}.dcm") as tmp: dicom_sr(path, volume, table, source, series).save_as(tmp)
     if "nifti" in formats: write_labels(volume, table, members, out/"labels"/f"{name}.nii.gz")
@@ -356,7 +360,7 @@ def write_tables(
         if r["members"] is not None: mems.append(r["members"].assign(stack_id=r["members"].stack_id + used))
         used += len(r["table"])
     table = pd.concat([d for d in dets if len(d)], ignore_index=True) if used else pd.DataFrame(columns=TABLE)
-    if "csv" in formats:
+    if "csv" in formats and (results or not failed):              # an empty table would say that nothing was found
         for name, df in (("detections", table), ("members", pd.concat(mems, ignore_index=True) if mems else empty("members"))):
             with atomic_path(out/f"{name}.csv") as tmp: df.to_csv(tmp, index=False, float_format="%.6g")
     if "json" in formats:

@@ -99,8 +99,8 @@ def check_luna16(
     "Findings beyond what `read_luna16` refuses."
     nodules, out = read_nodules(Path(root)/"annotations.csv"), []
     here = nodules.seriesuid.isin(volumes.series)
-    gone = "" if here.all() else f"; annotations.csv, row {nodules.row[~here].iloc[0]}: no scan of series {nodules.seriesuid[~here].iloc[0]}" + (f", and {int((~here).sum())-1} rows more" if (~here).sum() > 1 else "")
-    out.append(("info", f"{int(here.sum())} of {len(nodules)} annotated nodules are in the {len(volumes)} scans at hand{gone}"))
+    gone = "" if here.all() else f"; annotations.csv, row {nodules.row[~here].iloc[0]}: none is of series {nodules.seriesuid[~here].iloc[0]}" + (f", and {int((~here).sum())-1} rows more" if (~here).sum() > 1 else "")
+    out.append(("info", f"{int(here.sum())} of {len(nodules)} annotated nodules are in the {len(volumes)} scans that can be read{gone}"))
     if len(nodules) and not here.any(): out.append(("error", "no annotated nodule belongs to a scan at hand: do annotations.csv and the subsets belong together?"))
     if not (path := Path(root)/"annotations_excluded.csv").is_file(): out.append(("warning", f"{path} is missing: LUNA16's evaluation needs it"))
     else: read_nodules(path, excluded=True)

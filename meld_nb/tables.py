@@ -53,7 +53,7 @@ def _schema(name):
     if name not in COLUMNS: raise InputError(f"no table is called {name!r}; there are: {', '.join(COLUMNS)}")
     finite = pa.Check(lambda s: np.isfinite(s), name="a finite number")   # nulls are dropped before a check
     def column(c, kind):
-        checks = [pa.Check.isin(_ALLOWED[name][c])] if c in _ALLOWED.get(name, {}) else []
+        checks = [pa.Check.isin(_ALLOWED[name][c], error=f"one of {', '.join(_ALLOWED[name][c])}")] if c in _ALLOWED.get(name, {}) else []
         if kind.startswith("float"): checks.append(finite)
         if c.startswith("spacing"): checks.append(pa.Check.gt(0))
         if c.startswith("size") or c == "n_slices": checks.append(pa.Check.ge(1))

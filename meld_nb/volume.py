@@ -27,7 +27,7 @@ from pydicom.misc import is_dicom
 from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
-from .core import InputError, progress
+from .core import InputError, InputErrors, progress
 from .frames import Frame
 from .tables import check
 
@@ -405,7 +405,9 @@ def _open_png(path):
 
 def _read_png(path):
     with _open_png(path) as im, _png_errors(path): im.verify()   # the file's checksums, which decoding passes over
-    with _open_png(path) as im, _png_errors(path): return (np.asarray(im).astype(np.int32) - 32768).astype(np.int16)
+    with _open_png(path) as im, _png_errors(path): hu = np.asarray(im).astype(np.int32) - 32768
+    if hu.max() < -1024 and hu.min() < hu.max(): raise InputError(f"{path}: its values are {hu.min()} to {hu.max()} HU, all below air: expected HU + 32768, written with another offset?")
+    return hu.astype(np.int16)
 
 def _png_numbers(folder):
     "Slice number -> file."
@@ -705,8 +707,13 @@ def read_cases(
     workers:int=1, # threads; the image libraries let go of Python's lock while they read
     desc:str="",   # what is read, for the progress bar
 ) -> list: # results in the order of `cases`
-    "Read every case; the first error ends it."
-    with ThreadPoolExecutor(workers) as pool: return list(progress(pool.map(lambda c: read(*c), cases), desc, len(cases)))
+    "Read every case. InputErrors, after all were tried, if some cannot be read."
+    def one(case):
+        try: return read(*case), None
+        except InputError as e: return None, e
+    with ThreadPoolExecutor(workers) as pool: got = list(progress(pool.map(one, cases), desc, len(cases)))
+    if errors := [e for _, e in got if e is not None]: raise errors[0] if len(errors) == 1 else InputErrors(errors)
+    return [g for g, _ in got]
 
 def volume_row(
     dataset:str, name:str,  # e.g. "lits", "volume-7"; volume_id is the two joined by /
