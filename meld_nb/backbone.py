@@ -236,11 +236,12 @@ def volume_features(
     trunk:Trunk,    # in evaluation mode
     volume:Tensor,  # [G,H,W] preprocessed slices; H and W multiples of 16
     centres=None,   # slices whose features are wanted, ascending; None: all
-    chunk:int=8,    # centres at a time
+    chunk:int=None, # centres at a time; None: 8, on a processor as few as have 2**27 values at full size (one at 512 px and width 512), whose maps stay in its cache
 ):
     "Yield (centres, features [n,width,h,w]), a chunk at a time: what `trunk` gives for each sample, each image computed once."
     if trunk.training: raise ValueError("the trunk must be in evaluation mode: call .eval() first")
     g, device = len(volume), next(trunk.parameters()).device
+    if chunk is None: chunk = max(1, min(8, 2**27//(trunk.width*volume[0].numel()))) if device.type == "cpu" and g else 8
     centres = list(range(g)) if centres is None else [int(c) for c in centres]
     if centres != sorted(set(centres)) or (centres and not 0 <= centres[0] <= centres[-1] < g):
         raise InputError(f"centres must be ascending slice indices below {g}, got {centres[:5]}...")

@@ -94,7 +94,7 @@ class MELD(nn.Module):
         centres=None,  # slices asked for, ascending; None: all
         experts=None,
         masks:bool=False,
-        chunk:int=8,   # centres at a time
+        chunk:int=None,# centres at a time, see `volume_features`
     ) -> list: # one for each centre, as `forward` gives for its nine slices
         "Detections of many slices of one volume; the trunk sees each image once."
         images = torch.as_tensor(images)
@@ -513,7 +513,7 @@ class TorchvisionPeer(nn.Module):
             filled = torch.where(has, torch.as_tensor(t["masks"])[own].bool(), filled)
         return dict(boxes=boxes.to(image.device), labels=torch.ones(len(boxes), dtype=torch.long, device=image.device), masks=filled.byte().to(image.device))
 
-    def volume(self, images, centres=None, experts=None, masks=False, chunk=8):
+    def volume(self, images, centres=None, experts=None, masks=False, chunk=None):
         "Slice by slice."
         centres = range(len(images)) if centres is None else [int(c) for c in centres]
         return [self([nine(torch.as_tensor(images).float(), c)], experts=experts, masks=masks)[0] for c in centres]

@@ -396,7 +396,7 @@ class RetinaNetPeer(nn.Module):
         boxes = to_edges(torch.as_tensor(t["boxes"], dtype=torch.float32).reshape(-1, 4)[own]).to(device)
         return dict(boxes=_swap(boxes), labels=torch.zeros(len(boxes), dtype=torch.long, device=device))
 
-    def volume(self, images, centres=None, experts=None, masks=False, chunk=8):
+    def volume(self, images, centres=None, experts=None, masks=False, chunk=None):
         "Slice by slice."
         centres = range(len(images)) if centres is None else [int(c) for c in centres]
         return [self([nine(torch.as_tensor(images).float(), c)], experts=experts)[0] for c in centres]
