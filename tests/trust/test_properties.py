@@ -99,7 +99,8 @@ def test_froc_defaults():
     from meld_nb import froc as m
     rates = (1/8, 1/4, 1/2, 1, 2, 4, 8)                                                                   # §4.3
     assert defaults(m.froc) == dict(dims="p3d", overlap="iou", threshold=.5, rule="field", plus_one=True, members=None, average_at=rates)
-    assert defaults(m.froc_luna16) == dict(max_marks=100) and defaults(m.compare) == dict(n=1000, seed=0)
+    assert defaults(m.froc_luna16) == dict(max_marks=100) and defaults(m.compare) == dict(n=1000, seed=0, method="expanded")
+    assert defaults(m.Froc.bootstrap)["method"] == "expanded"
     for f in (m.Froc.draws, m.Froc.bootstrap, m.Froc.fp_draws): assert defaults(f).items() >= dict(n=1000, seed=0).items()
     assert m.PAPER_VOLUMETRIC == dict(dims="stack", overlap="iou", threshold=.5, average_at=rates)
     assert m.KEY_SLICE == dict(dims="2d", overlap="iou", threshold=.5, average_at=(.5, 1, 2, 4)) and m.LENS_3D == dict(dims="3d", overlap="iobb", threshold=.3, average_at=rates)
