@@ -16,48 +16,52 @@ from .tables import COLUMNS
 # %% ../nbs/lib/30_mam.ipynb #73fe889f
 _BLOCK = 1024   # proposals at a time: 1 MB of embeddings, which stays in a processor's cache
 
-def _nearest_of_patient(
-    a, # [A,E] of any float type: the patient's annotations
-    p, # [P,E] proposals of the same patient
-    within=np.inf, # farther ones are of no interest
-): # i [K], rising; j [K]: row of the nearest annotation of proposal i, the first of equals; distance [K] float64
-    a32, p32 = np.asarray(a, np.float32), np.asarray(p, np.float32)
-    both = np.vecdot(p32, p32)[:,None] + np.vecdot(a32, a32)
-    d2, margin = both - 2*(p32 @ a32.T), 1e-5*both                # more than float32 can be off
-    i, j = np.nonzero(d2 - margin <= np.minimum((d2 + margin).min(1, keepdims=True), within**2))
-    d = np.concatenate([np.linalg.norm(p[i[s:s+_BLOCK]].astype(float) - a[j[s:s+_BLOCK]].astype(float), axis=1) for s in range(0, len(i), _BLOCK)] or [np.zeros(0)])
-    order = np.lexsort((j, d, i))
-    first = order[np.flatnonzero(np.r_[True, i[1:] != i[:-1]][:len(i)])]   # `i` rises, sorted or not
-    first = first[d[first] <= within]
-    return i[first], j[first], d[first]
-
 def nearest_annotation(
     annotation_emb,     # [A,E] array, may be memory-mapped
     annotation_patient, # [A] patient_id; None or NaN for a row that is not to be matched
     proposal_emb,       # [P,E] array, may be memory-mapped
     proposal_patient,   # [P] patient_id
     within:float=np.inf,# an annotation farther away counts as none
-) -> tuple: # row [P] of the nearest annotation, -1 if there is none; distance [P] float64, inf if none
+) -> tuple: # row [P] of the nearest annotation, the first of equals, -1 if there is none; distance [P] float64, inf if none
     "For each proposal the nearest annotation of its patient. Reads a block of a patient at a time. InputError naming a row whose embedding is not finite."
-    row, distance = np.full(len(proposal_patient), -1), np.full(len(proposal_patient), np.inf)
-    of_annotation = pd.Series(np.arange(len(annotation_patient))).groupby(np.asarray(annotation_patient, object)).indices
-    of_proposal = pd.Series(np.arange(len(proposal_patient))).groupby(np.asarray(proposal_patient, object)).indices
-    for patient in of_proposal.keys() & of_annotation.keys():
-        mine = np.sort(of_annotation[patient])
+    code, patients = pd.factorize(pd.Series(proposal_patient))
+    of_annotation, pairs = pd.Index(patients).get_indexer(pd.Series(annotation_patient)), [(np.zeros(0, int), np.zeros(0, int))]
+    for mine, proposed in zip(_rows_of(of_annotation, len(patients)), _rows_of(code, len(patients))):
+        if not len(mine): continue
         a = _read_rows(annotation_emb, mine, "lesion_emb")
-        for s in range(0, len(of_proposal[patient]), _BLOCK):
-            rows = np.sort(of_proposal[patient])[s:s+_BLOCK]
-            i, j, d = _nearest_of_patient(a, _read_rows(proposal_emb, rows, "proposal_emb"), within)
-            row[rows[i]], distance[rows[i]] = mine[j], d
+        for s in range(0, len(proposed), _BLOCK):
+            rows = proposed[s:s+_BLOCK]
+            j, i = _candidates(*a, *_read_rows(proposal_emb, rows, "proposal_emb"), within)
+            pairs.append((rows[i], mine[j]))
+
+    (i, j), block = map(np.concatenate, zip(*pairs)), _BLOCK
+    exact = lambda s: np.linalg.norm(proposal_emb[i[s:s+block]].astype(float) - annotation_emb[j[s:s+block]].astype(float), axis=1)
+    d = np.concatenate([np.zeros(0), *map(exact, range(0, len(i), block))])
+    order = np.lexsort((j, d, i))
+    first = order[np.flatnonzero(np.diff(i[order], prepend=-1))]
+    first = first[d[first] <= within]
+    row, distance = np.full(len(code), -1), np.full(len(code), np.inf)
+    row[i[first]], distance[i[first]] = j[first], d[first]
     return row, distance
 
-def _read_rows(emb, rows, name): # [len(rows),E]
+def _rows_of(code, n): # for each code 0 ... n-1 its rows, rising; rows of code -1 belong to none
+    order = np.argsort(code, kind="stable")
+    return np.split(order, np.searchsorted(code[order], np.arange(n + 1)))[1:-1]
+
+def _read_rows(emb, rows, name): # [len(rows),E] float32; their squared lengths
     whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1     # one after the other: read in place, not gathered
-    x = np.asarray(emb[rows[0]:rows[-1]+1] if whole else emb[rows])
-    if np.isfinite(np.vecdot(x, x)).all(): return x               # one value that is not finite makes its row's so
-    bad = ~np.isfinite(x).all(1)
-    if bad.any(): raise InputError(f"{name}, row {rows[bad.argmax()]}: the embedding has a value that is not finite")
-    return x
+    x = emb[rows[0]:rows[-1]+1] if whole else emb[rows]
+    x32 = np.asarray(x, np.float32)
+    square = np.vecdot(x32, x32)
+    if not np.isfinite(square).all():                             # one value that is not finite makes its row's so
+        bad = ~np.isfinite(x).all(1)
+        if bad.any(): raise InputError(f"{name}, row {rows[bad.argmax()]}: the embedding has a value that is not finite")
+    return x32, square
+
+def _candidates(a, a_square, p, p_square, within): # j, i: rows of a and p, of which a may be the nearest of p and within
+    both = a_square[:,None] + p_square
+    d2, margin = both - 2*(a @ p.T), 1e-5*both                    # more than float32 can be off
+    return np.nonzero(d2 - margin <= np.minimum((d2 + margin).min(0), within**2))
 
 # %% ../nbs/lib/30_mam.ipynb #f408fbf7
 def proposal_rows(
