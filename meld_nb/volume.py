@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'MOST_VOXELS', 'MOST_PIXELS', 'Volume', 'Geometry', 'lps_axes', 'axis_codes', 'reorient', 'to_lps',
-           'dicom_series', 'order_slices', 'read_geometry', 'read_native', 'read_volume', 'write_image', 'write_volume',
-           'write_pngs', 'write_dicom', 'find_scans', 'resample', 'same_grid', 'anatomy', 'split_by_name',
-           'lesion_slices', 'instance_rows', 'need_same_grid', 'mask_tables', 'read_cases', 'volume_row']
+           'dicom_series', 'order_slices', 'read_geometry', 'read_native', 'read_volume', 'need_hu', 'write_image',
+           'write_volume', 'write_pngs', 'write_dicom', 'find_scans', 'resample', 'same_grid', 'anatomy',
+           'split_by_name', 'lesion_slices', 'instance_rows', 'need_same_grid', 'mask_tables', 'read_cases',
+           'volume_row']
 
 # %% ../nbs/lib/10_volume.ipynb #77cd0c91
 import errno, gzip, hashlib, os, re, shutil, struct, tempfile, zlib
@@ -507,6 +508,15 @@ def read_volume(
     "Read a CT scan or label map and bring it to LPS. InputError names the file and what is wrong with it."
     load, geometry = _find(path, series, slices, spacing, orientation, axial)
     return to_lps(_to_hu(load(), path), geometry)
+
+def need_hu(
+    volume:Volume,
+    path:str|Path, # of its file, for the message
+) -> Volume: # the same
+    "InputError if no voxel is below 0: there is air or fat in any CT."
+    lo, hi = volume.hu.min(), volume.hu.max()
+    if lo >= 0: raise InputError(f"{path}: its values are {lo} to {hi}, none below 0: expected HU (air -1000, fat about -100); is it a label map, or stored with an offset?")
+    return volume
 
 # %% ../nbs/lib/10_volume.ipynb #fbe50527
 def _image(vol, dtype=np.int16):

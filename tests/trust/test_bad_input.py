@@ -652,6 +652,8 @@ detect("--experts", "kits").refused("an expert that the model does not have", no
 detect("--score", "2").refused("a score above 1", nothing, "Invalid value for '--score': 2.0 is not in the range 0<=x<=1")
 detect().refused("a scan that is missing", drop("ct.nii"), "ct.nii: no such file or folder")
 detect().refused("a scan that is cut short", cut("ct.nii"), "ct.nii: cut short: … bytes of voxels, its header asks for 49152")
+def label_map(d): write_volume(Volume((read_volume(d/"ct.nii").hu > 0).astype(np.int16), (1., 1., 1.)), d/"ct.nii", dtype=np.uint8)
+detect().refused("a label map in place of the scan", label_map, "ct.nii: its values are 0 to 1, none below 0: expected HU (air -1000, fat about -100); is it a label map, or stored with an offset?")
 detect("--series", "1.2").refused("a series of a file", nothing, "--series: …ct.nii is a file; series are for DICOM folders")
 detect("--device", "cuda:99").refused("a device that is not there", nothing, "device is 'cuda:99', expected one of cpu…")
 
