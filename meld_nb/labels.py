@@ -96,9 +96,12 @@ def _read_sheet(path):
     "A CSV or Excel file as text."
     path = Path(path)
     if not path.is_file(): raise InputError(f"{path}: no such file")
-    if zipfile.is_zipfile(path) and (size := sum(f.file_size for f in zipfile.ZipFile(path).infolist())) > _MOST_BYTES: raise InputError(f"{path}: unpacks to {size:,} bytes, expected at most {_MOST_BYTES:,}")
-    try: t = pd.read_excel(path, dtype=str, keep_default_na=False) if path.suffix.lower() == ".xlsx" else pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    read, how = (pd.read_excel, {}) if path.suffix.lower() == ".xlsx" else (pd.read_csv, dict(encoding="utf-8-sig"))
+    try:
+        size = sum(f.file_size for f in zipfile.ZipFile(path).infolist()) if zipfile.is_zipfile(path) else 0
+        t = read(path, dtype=str, keep_default_na=False, **how) if size <= _MOST_BYTES else None
     except Exception as e: raise InputError(f"{path}: cannot be read as CSV or Excel ({str(e).splitlines()[0] if str(e) else type(e).__name__})") from None
+    if t is None: raise InputError(f"{path}: unpacks to {size:,} bytes, expected at most {_MOST_BYTES:,}")
     return t.fillna("")
 
 def read_ontology(

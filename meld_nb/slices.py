@@ -144,7 +144,7 @@ def _sources(row):
     "The files of a volume. InputError if they are missing."
     path = Path(row["path"])
     if path.is_dir():
-        mine = lambda p: not row["first_slice"] or (p.stem.isdigit() and 0 <= int(p.stem) - row["first_slice"] < row["n_slices"])
+        mine = lambda p: not row["first_slice"] or (p.stem.isdecimal() and 0 <= int(p.stem) - row["first_slice"] < row["n_slices"])
         files = [p for p in sorted(path.iterdir()) if p.is_file() and mine(p)]
     else: files = sorted(p for p in path.parent.glob(f"{path.stem}.*") if p.is_file() and p.stem == path.stem)    # with the .raw of a .mhd
     files = (files or [path]) + ([Path(row["mask_path"])] if isinstance(row.get("mask_path"), str) else [])
@@ -360,7 +360,7 @@ class SliceLesions:
         self.roles = df.role.map(ROLES).to_numpy(dtype=np.float64)
         self.mask = (df["mask"] if "mask" in df else pd.Series(None, df.index, object)).to_numpy(dtype=object)
         known = np.array([not isinstance(m, str) or m == "ellipse" or (m == "recist" and not np.isnan(r).any())
-                          or (m.startswith("label:") and m[6:].isdigit()) for m, r in zip(self.mask, self.recist)], bool)
+                          or (m.startswith("label:") and m[6:].isdecimal()) for m, r in zip(self.mask, self.recist)], bool)
         for bad, what in ((np.isnan(self.roles), f"role is one of {', '.join(ROLES)}"), (~known, "mask is null, ellipse, label:<number>, or recist with all eight coordinates")):
             if bad.any(): raise InputError(f"lesions, row {df.index[bad.argmax()]}: {what}; got {df.iloc[bad.argmax()][['role', *(['mask'] if 'mask' in df else [])]].to_dict()}")
         self.roles = self.roles.astype(np.int64)

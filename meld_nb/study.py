@@ -210,7 +210,7 @@ class Chapter:
     ) -> list: # of Path, shards in their order
         "The files of all shards or arms of an earlier chapter in this run; what an earlier run with other ones left there is passed over. InputError if there is none."
         ours = in_plan(self.run) if self.needs is None else self._declared
-        rels = sorted(filter(ours, (str(p.relative_to(self.run)) for p in self.run.glob(pattern))), key=lambda r: [(len(s), s) if s.isdigit() else (0, s) for s in r.split("/")])
+        rels = sorted(filter(ours, (str(p.relative_to(self.run)) for p in self.run.glob(pattern))), key=lambda r: [(len(s), s) if s.isdecimal() else (0, s) for s in r.split("/")])
         if not rels: raise InputError(f"{self.run/pattern}: no such file; chapter {pattern.split('/')[0]} makes them")
         return [self.path(r) for r in rels]
 

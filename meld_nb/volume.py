@@ -227,7 +227,7 @@ def _fields(path):
 def _stored(path):
     "The file with the voxels of a MetaImage or NRRD, where they begin in it, and how they are stored: raw, packed or text."
     fields, begin = _fields(path)
-    if not fields.get("ndims", "3").isdigit() or int(fields.get("ndims", "3")) > 9: raise InputError(f"{path}: expected a 3D image, its header says NDims = {fields['ndims'][:20]}")   # the library would crash
+    if not fields.get("ndims", "3").isdecimal() or int(fields.get("ndims", "3")) > 9: raise InputError(f"{path}: expected a 3D image, its header says NDims = {fields['ndims'][:20]}")   # the library would crash
     name = fields.get("elementdatafile") or fields.get("data file") or fields.get("datafile") or "LOCAL"
     how = {"gz": "packed", "gzip": "packed", "raw": "raw"}.get(fields.get("encoding", "raw").lower(), "text")
     if fields.get("compresseddata", "").lower() == "true": how = "packed"
@@ -237,7 +237,7 @@ def _stored(path):
     for n in map(str.strip, listed):
         if Path(n).is_absolute() or ".." in re.split(r"[/\\]", n): raise InputError(f"{path}: its voxels are said to lie in {n!r}, expected a file in its own folder or below it")
     skip = fields.get("headersize", "0")
-    return path.parent/name, int(skip) if skip.isdigit() else 0, how
+    return path.parent/name, int(skip) if skip.isdecimal() else 0, how
 
 def _check_stored(path, reader, unpack):
     "InputError if voxels are missing, cut short or, if they may be unpacked, broken."
