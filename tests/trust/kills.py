@@ -63,12 +63,12 @@ def killed_again_and_again(whole, run, kills, seed, seconds):
     "Problems; `seconds`: what the run takes undisturbed."
     dice, done = random.Random(seed), 0
     while done < kills:
-        process = start(run, stdout=subprocess.DEVNULL)
+        with open(run.with_name("said.txt"), "w") as said: process = start(run, stdout=said, stderr=subprocess.STDOUT)
         wait = dice.uniform(.03, .35)*seconds            # from before the first job to a few jobs further on
         until = time.time() + wait
         while time.time() < until and process.poll() is None: time.sleep(.05)
         if process.poll() is not None:
-            if process.returncode: yield f"after {done} kills the run failed by itself (exit {process.returncode}); logs in {run/'logs'}"; return
+            if process.returncode: yield f"after {done} kills the run failed by itself (exit {process.returncode}):\n{_why(run)}"; return
             shutil.rmtree(run/dice.choice(["25", "40", "60", "65"]), ignore_errors=True)   # it had come to its end: a piece is lost, and it goes on from there
             continue
         kill_tree(process)
@@ -78,6 +78,16 @@ def killed_again_and_again(whole, run, kills, seed, seconds):
     code, said = finished(run)
     if code: yield f"the run did not finish after {kills} kills: {said.strip().splitlines()[-1:]}"
     yield from compare(whole, run)
+
+
+def _why(run):
+    "What a run said last, and the errors in the logs of its chapters."
+    said = run.with_name("said.txt").read_text(errors="replace").splitlines()[-15:]
+    for p in sorted((run/"logs").glob("*.ipynb"), key=lambda p: p.stat().st_mtime)[-4:]:
+        try: outputs = [o for c in json.loads(p.read_text())["cells"] for o in c.get("outputs", [])]
+        except ValueError: said.append(f"{p.name}: no notebook"); continue
+        said += [f"{p.name}: {o['ename']}: {o['evalue']}\n" + "\n".join(o["traceback"][-3:]) for o in outputs if o["output_type"] == "error"]
+    return "\n".join(said)
 
 
 def compare(whole, run):
