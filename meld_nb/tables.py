@@ -205,7 +205,7 @@ def read_table(
     if path.suffix == ".csv": csv_rows(path)   # refuses lines that Pandas would shift
     text = {c: str for c, kind in COLUMNS.get(name, {}).items() if kind.startswith("str")}
     try: df = pd.read_csv(path, encoding="utf-8-sig", dtype=text) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError, pd.errors.ParserError) as e: raise InputError(f"{path}: cannot be read as a table ({str(e).splitlines()[0]})") from None
+    except Exception as e: raise InputError(f"{path}: cannot be read as a table ({str(e).splitlines()[0] if str(e) else type(e).__name__})") from None   # damaged Parquet raises many kinds
     return check(df, name, str(path))
 
 def empty(
