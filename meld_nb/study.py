@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
-from .arms import arm_of
 from .core import InputError, atomic_path, check_ranges, parse_yaml, peak_memory_gb, quiet, read_json, read_yaml, repo_root, sha256, write_json
 
 # %% ../nbs/lib/60_study.ipynb #6f865643
@@ -90,6 +89,7 @@ def _load(profile, study):
 
 def _check_study(values):
     "InputError for names of arms, a world or numbers of a study that cannot be."
+    from meld_nb.arms import arm_of        # brings Pandas, which a job can do without
     for name in ("arms", "points", "shares"):
         for a in values.get(name, []): arm_of(a)
     if values.get("shards", 1) < 1: raise InputError(f"study.shards: expected 1 or more, found {values['shards']}")
@@ -368,6 +368,7 @@ def execute(
     needs:list,        # what it may read
 ) -> bool: # whether it went well
     "Run a chapter with papermill in a kernel of this Python; one line when it starts and one when it ends."
+    sys.modules.setdefault("rfc3987_syntax", None)      # a grammar of web addresses that jsonschema builds where it finds it: half a second of every job
     import papermill
     with _told(Path(log).stem, f" (in {Path(log).resolve()})") as ok:
         os.environ.update(MELD_NEEDS=json.dumps([n.rstrip("?") for n in needs]), MELD_STUDY=str(Path(notebook).parent), MELD_QUIET="1",
