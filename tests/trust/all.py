@@ -23,6 +23,7 @@ PARTS = {  # name: (command, environment)
     "determinism": ([sys.executable, HERE/"determinism.py"], {}),
     "load": ([sys.executable, HERE/"load.py"], {}),
     "mutation": ([sys.executable, HERE/"mutation.py", "--mutants", "200", "--jobs", "2"], {}),
+    "engine, killed and changed": (["nbdev_test", "--path", HERE.parent.parent/"nbs"/"lib"/"60_study.ipynb", "--flags", "slow", "--n_workers", "0"], {}),
 }
 
 
