@@ -73,7 +73,7 @@ def run(profile, set_, until, seed, cores, run_, dry_run, snakemake):
     if snakemake and not snakemake[0].startswith("-"): raise click.UsageError(f"unexpected argument {snakemake[0]!r}; a profile is named by --profile, and what follows -- are options of Snakemake")
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C: everything that was started is ended
     code = run_study(profile, set=set_, until=until, seed=seed, cores=cores, run=run_, dry_run=dry_run, snakemake=snakemake)
-    if not code and not dry_run:
+    if not code and not dry_run and not until:          # what lies there of later chapters may be of before
         for line in _next(repo_root()/(run_ or run_folder(profile, seed))): _say(line)
     return code
 
