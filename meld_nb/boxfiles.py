@@ -20,7 +20,7 @@ from .deeplesion import BOX_PAD_PX, read_deeplesion, safe_unpickle
 from .frames import Frame
 from .slices import to_grid
 from .tables import TextTable, check
-from .volume import SUFFIXES, need_hu, read_geometry, read_volume, volume_row
+from .volume import SUFFIXES, read_geometry, read_volume, volume_row
 
 # %% ../nbs/lib/42_boxfiles.ipynb #70a96c61
 FORMATS = ("csv", "coco", "monai", "nndetection")
@@ -262,7 +262,7 @@ def open_scan(
 ): # GridVolume
     "A scan on the study grid."
     row = volumes[volumes.volume_id == volume_id].iloc[0]
-    volume = load_volume(row) if row.dataset == "deeplesion" else need_hu(read_volume(row.path, spacing=spacing), row.path)
+    volume = load_volume(row) if row.dataset == "deeplesion" else read_volume(row.path, spacing=spacing)
     return to_grid(volume, spacing_z=np.nan if row.get("interval_known") in (False,) else None, info=row.to_dict())
 
 # %% ../nbs/lib/42_boxfiles.ipynb #352e49ee

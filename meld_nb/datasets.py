@@ -14,7 +14,7 @@ import pandas as pd
 from . import deeplesion, lits, luna16, nih_ln
 from .core import InputError
 from .tables import check
-from .volume import Volume, need_hu, read_cases, read_geometry, read_volume
+from .volume import Volume, read_cases, read_geometry, read_volume
 
 # %% ../nbs/lib/15_datasets.ipynb #ff531a75
 class _Registry(dict):
@@ -71,7 +71,7 @@ def load_volume(
     row, # of `volumes`: a Series, or a tuple of `itertuples`
 ) -> Volume:
     "Read the scan of a row. InputError if its files are missing or broken, or hold no HU."
-    return need_hu(read_volume(row.path, **_options(row)), row.path)
+    return read_volume(row.path, **_options(row))
 
 def load_instances(
     row, # of `volumes`

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from . import __version__
 from .core import InputError, atomic_path, copy_file, read_json, sha256, write_json
 from .tables import empty
-from .volume import Geometry, axis_codes, dicom_series, need_hu, order_slices, read_volume, reorient, write_image
+from .volume import Geometry, axis_codes, dicom_series, order_slices, read_volume, reorient, write_image
 from .backbone import read_tensors, write_tensors
 from .predict import WORLD_COLUMNS, detect, world_boxes
 from .slices import GRID_MM, STEP_MM
@@ -328,7 +328,7 @@ def detect_scan(
     path, out = Path(path), Path(out)
     if not path.exists(): raise InputError("no such file or folder")
     if "sr" in formats: _evidence(path, series)               # before the long work
-    volume = need_hu(read_volume(path, series=series if path.is_dir() else None, spacing=spacing, orientation=None if path.is_dir() else orientation), path)
+    volume = read_volume(path, series=series if path.is_dir() else None, spacing=spacing, orientation=None if path.is_dir() else orientation)
     found, members = detect(volume, model, experts=experts, volume_id=volume_id, score=score)
     table, name = scan_table(volume, found, source["operating_points"], source["stamp"]).sort_values("rank", ignore_index=True), _file(volume_id)
     if "sr" in formats:

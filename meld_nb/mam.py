@@ -34,9 +34,9 @@ def nearest_annotation(
             j, i = _candidates(*a, *_read_rows(proposal_emb, rows, "proposal_emb"), within)
             pairs.append((rows[i], mine[j]))
 
-    (i, j), block = map(np.concatenate, zip(*pairs)), _BLOCK
-    exact = lambda s: np.linalg.norm(proposal_emb[i[s:s+block]].astype(float) - annotation_emb[j[s:s+block]].astype(float), axis=1)
-    d = np.concatenate([np.zeros(0), *map(exact, range(0, len(i), block))])
+    i, j = map(np.concatenate, zip(*pairs))
+    exact = lambda p, a: np.linalg.norm(proposal_emb[p].astype(float) - annotation_emb[a].astype(float), axis=1)
+    d = np.concatenate([np.zeros(0), *(exact(i[s:s+_BLOCK], j[s:s+_BLOCK]) for s in range(0, len(i), _BLOCK))])
     order = np.lexsort((j, d, i))
     first = order[np.flatnonzero(np.diff(i[order], prepend=-1))]
     first = first[d[first] <= within]
@@ -50,13 +50,11 @@ def _rows_of(code, n): # for each code 0 ... n-1 its rows, rising; rows of code 
 
 def _read_rows(emb, rows, name): # [len(rows),E] float32; their squared lengths
     whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1     # one after the other: read in place, not gathered
-    x = emb[rows[0]:rows[-1]+1] if whole else emb[rows]
-    x32 = np.asarray(x, np.float32)
-    square = np.vecdot(x32, x32)
-    if not np.isfinite(square).all():                             # one value that is not finite makes its row's so
-        bad = ~np.isfinite(x).all(1)
-        if bad.any(): raise InputError(f"{name}, row {rows[bad.argmax()]}: the embedding has a value that is not finite")
-    return x32, square
+    x = np.asarray(emb[rows[0]:rows[-1]+1] if whole else emb[rows], np.float32)
+    square = np.vecdot(x, x)
+    bad = ~np.isfinite(square)                                    # one value that is not finite makes its row's so
+    if bad.any(): raise InputError(f"{name}, row {rows[bad.argmax()]}: the embedding has a value that is not finite, or too large")
+    return x, square
 
 def _candidates(a, a_square, p, p_square, within): # j, i: rows of a and p, of which a may be the nearest of p and within
     both = a_square[:,None] + p_square

@@ -368,7 +368,6 @@ def execute(
     needs:list,        # what it may read
 ) -> bool: # whether it went well
     "Run a chapter with papermill in a kernel of this Python; one line when it starts and one when it ends."
-    sys.modules.setdefault("rfc3987_syntax", None)      # a grammar of web addresses that jsonschema builds where it finds it: half a second of every job
     import papermill
     with _told(Path(log).stem, f" (in {Path(log).resolve()})") as ok:
         os.environ.update(MELD_NEEDS=json.dumps([n.rstrip("?") for n in needs]), MELD_STUDY=str(Path(notebook).parent), MELD_QUIET="1",
@@ -396,7 +395,10 @@ def _job(*args):
     "One job of the Snakefile, in the run folder: a chapter (notebook, log, run, job) or the world (what, processes)."
     name = Path(args[1]).stem if len(args) == 4 else "world"
     with open(".lock", "a") as f: f.write(f"{os.getpid()} {name}\n")
-    if name != "world": job = json.loads(args[3]); return execute(*args[:2], job["parameters"] | {"run": args[2]}, job["needs"])
+    if name != "world":
+        sys.modules["rfc3987_syntax"] = None         # a grammar of web addresses that jsonschema builds where it finds it: half a second of every job
+        job = json.loads(args[3])
+        return execute(*args[:2], job["parameters"] | {"run": args[2]}, job["needs"])
     with _told(name) as ok: write_phantom(".", **json.loads(args[0]), workers=int(args[1]))
     return ok()
 

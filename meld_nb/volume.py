@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'MOST_VOXELS', 'MOST_PIXELS', 'Volume', 'Geometry', 'lps_axes', 'axis_codes', 'reorient', 'to_lps',
-           'dicom_series', 'order_slices', 'read_geometry', 'read_native', 'read_volume', 'need_hu', 'write_image',
-           'write_volume', 'write_pngs', 'write_dicom', 'find_scans', 'resample', 'same_grid', 'anatomy',
-           'split_by_name', 'lesion_slices', 'instance_rows', 'need_same_grid', 'mask_tables', 'read_cases',
-           'volume_row']
+           'dicom_series', 'order_slices', 'read_geometry', 'read_native', 'read_volume', 'write_image', 'write_volume',
+           'write_pngs', 'write_dicom', 'find_scans', 'resample', 'same_grid', 'anatomy', 'split_by_name',
+           'lesion_slices', 'instance_rows', 'need_same_grid', 'mask_tables', 'read_cases', 'volume_row']
 
 # %% ../nbs/lib/10_volume.ipynb #77cd0c91
 import errno, gzip, hashlib, os, re, shutil, struct, tempfile, zlib
@@ -324,7 +323,7 @@ def _given(ds, tag): return tag in ds and bool(ds.get_item(tag).value)   # witho
 def _values(ds, tag, n):
     "The `n` numbers of a DICOM tag. InputError names the file."
     try: v = np.atleast_1d(np.array(ds[tag].value, dtype=float))
-    except (KeyError, NotImplementedError, OverflowError, TypeError, ValueError): v = np.zeros(0)   # NotImplementedError: pydicom does not know the value's representation
+    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError): v = np.zeros(0)   # RuntimeError: pydicom does not know the value's representation
     if len(v) != n or not np.isfinite(v).all():
         got = "is missing" if not _given(ds, tag) else f"is {ds.get_item(tag).value!r}, expected {n} number{'s'*(n > 1)}"
         raise InputError(f"{ds.filename}: DICOM tag {tag} {got}" + ("; multi-frame files are not read: convert to single slices or NIfTI" if "NumberOfFrames" in ds else ""))
@@ -504,19 +503,13 @@ def read_volume(
     spacing=None,    # (x,y,z) mm in the file's index order: needed for PNGs, else instead of the header's
     orientation:str=None,   # where the file's x, y, z point, e.g. "LPS", instead of the header's direction
     axial:bool=False,       # if another axis than the file's third runs along the body, count the two as swapped in `native`
+    label:bool=False,       # a label map, whose values are no HU
 ) -> Volume:
-    "Read a CT scan or label map and bring it to LPS. InputError names the file and what is wrong with it."
+    "Read a CT scan or label map and bring it to LPS. InputError names the file and what is wrong with it; a scan without a voxel below 0 has neither air nor fat, and is none."
     load, geometry = _find(path, series, slices, spacing, orientation, axial)
-    return to_lps(_to_hu(load(), path), geometry)
-
-def need_hu(
-    volume:Volume,
-    path:str|Path, # of its file, for the message
-) -> Volume: # the same
-    "InputError if no voxel is below 0: there is air or fat in any CT."
-    lo, hi = volume.hu.min(), volume.hu.max()
-    if lo >= 0: raise InputError(f"{path}: its values are {lo} to {hi}, none below 0: expected HU (air -1000, fat about -100); is it a label map, or stored with an offset?")
-    return volume
+    hu = _to_hu(load(), path)
+    if not label and hu.min() >= 0: raise InputError(f"{path}: its values are {hu.min()} to {hu.max()}, none below 0: expected HU (air -1000, fat about -100); is it a label map, or stored with an offset?")
+    return to_lps(hu, geometry)
 
 # %% ../nbs/lib/10_volume.ipynb #fbe50527
 def _image(vol, dtype=np.int16):

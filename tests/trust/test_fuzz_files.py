@@ -61,9 +61,9 @@ def told(v, **reread): # a Volume as plain data, after a look at what must hold
     return [v.hu.tolist(), list(v.spacing), list(v.origin), v.direction.tolist()]
 
 
-def image(path, **kw):
+def image(path, label=False, **kw):
     from meld_nb.volume import read_geometry, read_volume
-    return told(read_volume(path, **kw), geometry=read_geometry(path, **kw))
+    return told(read_volume(path, label=label, **kw), geometry=read_geometry(path, **kw))
 
 
 def tables(*ts): # plain data of data frames; every box has its corners in order
@@ -204,7 +204,7 @@ def make_file(at, name):
 # real files
 
 @reader("cut", "sum", real="ct_totalsegmentator/chest_heart_mask_othergrid.nii.gz")
-def real_nii_gz(at): return image(at/"chest_heart_mask_othergrid.nii.gz")
+def real_nii_gz(at): return image(at/"chest_heart_mask_othergrid.nii.gz", label=True)
 @reader("cut", "sum", real="deeplesion_slices_derived/Images_png/000376_02_01")
 def real_png(at): return image(at/"000376_02_01", spacing=(.8, .8, 5.))
 @reader(real="dl_info/DL_info_excerpt_rows693-850.csv")
