@@ -207,8 +207,8 @@ def verify(
         if list(a) != list(b) or len(a) != len(b): return [dict(table=name, row="", column="", released=f"{len(b)} rows of {', '.join(b)}", here=f"{len(a)} rows of {', '.join(a)}")]
         out = []
         for c in b:
-            numeric = pd.api.types.is_numeric_dtype(a[c]) and pd.api.types.is_numeric_dtype(b[c])
-            same = np.isclose(a[c].astype(float), b[c].astype(float), rtol, atol, equal_nan=True) if numeric else (a[c].astype(str) == b[c].astype(str)).to_numpy()
+            number, text = zip(*((pd.to_numeric(t[c], errors="coerce").astype(float), t[c].astype(object).fillna("").astype(str)) for t in (a, b)))
+            same = np.isclose(*number, rtol, atol) | (text[0] == text[1]).to_numpy()      # cell by cell: a column may hold both
             out += [dict(table=name, row=int(i), column=c, released=b[c].iloc[i], here=a[c].iloc[i]) for i in np.flatnonzero(~same)]
         return out
     for name, path in there.items(): rows += differ(name, pd.read_csv(here[name]) if name in here else None, pd.read_csv(path))
