@@ -251,6 +251,20 @@ def paper_map():
     return ("# The paper and the notebooks\n\nWhich notebook carries out which part of arXiv 2005.13753. This page is made from the notebooks: it lists those that name a section, table or figure, in **bold** where the notebook's own title does.\n\n"
             "## Sections\n\n" + table(["section", "title", "chapters", "library"], sections) + "\n\n## Tables, figures, equations\n\n" + table(["item", "title", "made by", "chapters", "library"], rest) + "\n")
 
+def speed_page():
+    "What the released `make bench` measured."
+    of = lambda name: list(csv.DictReader(open(ROOT/"figures"/"bench"/f"95_{name}.csv", encoding="utf-8")))
+    record = json.loads((ROOT/"figures"/"bench"/"run.json").read_text(encoding="utf-8"))
+    chapter, p = "/nbs/study/95_benchmarks.ipynb", record["parameters"]["95_benchmarks"]
+    short = lambda v: f"{float(v):.3g}" if v else ""
+    rows = [(r["number"], r["what"], r["alternative"], short(r["ratio"]), f"{short(r['ratio_low'])} to {short(r['ratio_high'])}" if r["ratio"] else "", "" if r["ratio"] else f"{short(r['median'])} {r['unit']}", r["goal"], r["met"], "" if r["met"] == "yes" else r["note"]) for r in of("benchmarks")]
+    ways = [(r["way"], short(r["times_faster"]), f"{float(r['maps_apart']):.2%}", f"{float(r['boxes_again']):.1%}", short(r["scores_apart"])) for r in of("precision")]
+    grown = [(r["step"], f"{float(r['size']):,.0f}", *map(short, (r["median"], r["min"], r["max"]))) for r in of("growth")]
+    return (f"# Speed\n\nWhat each step costs beside a stated alternative, as `make bench` found it at commit `{record['commit'][:7]}`{' (with changes)' if record['dirty'] else ''}, on {record['hardware']['cores']} cores without a GPU. The two take turns for {p['repeats']} rounds, after one that does not count; processor seconds of one core (loading and starting: on the clock). The full-size detector has random weights; counts are the paper's. "
+            f"[Chapter 95]({chapter}) says how each is measured, what dominated, what helped, and which test holds each fast path to the plain one.\n\nA ratio with `>=` is the alternative's time over ours, one with `<=` ours over the alternative's.\n\n"
+            + table(["#", "what", "beside", "ratio", "range", "or value", "goal", "met", "if not: what bounds it"], rows) + "\n\n## Cost against size\n\n![Processor seconds of FROC, matching and stacking against size](/figures/bench/95_cost_size.svg)\n\n" + table(["step", "size", "median (s)", "least", "most"], grown)
+            + f"\n\n## Half precision on a processor\n\nOne slice of {p['px']} px by the full-size detector. `--precision bf16` of `meld detect`. Maps apart: root mean square of the difference over their deviation.\n\n" + table(["way", "times faster", "maps apart", "boxes again", "scores apart, at most"], ways) + "\n")
+
 def commands_page():
     "`--help` of `meld` and of each of its commands."
     from click.testing import CliRunner
@@ -334,7 +348,7 @@ def main(argv=None):
 
     made = {"reference/library.md": contents_page("Library", "A notebook a module, in reading order: each explains, defines, shows and tests. Sources are folded below the entries.", "nbs/lib", [(p, nb) for p, nb in books.items() if p.parent == LIB]),
             "reference/chapters.md": contents_page("Chapters of the study", "Thin notebooks that call the library; `meld run` executes them in order. See also [the paper and the notebooks](/reference/paper_map.md).", "nbs/study", [(p, nb) for p, nb in books.items() if p.parent == STUDY]),
-            "reference/paper_map.md": paper_map(), "reference/commands.md": commands_page(),
+            "reference/paper_map.md": paper_map(), "reference/commands.md": commands_page(), "reference/speed.md": speed_page(),
             "reference/results.md": "# Results\n\n```{include} ../README.md\n:start-after: \"## What came out\"\n:end-before: \"## Reading and editing\"\n```\n"}
     pages = [*PAGES, *(str(p.relative_to(ROOT)) for p in sorted((ROOT/"docs").glob("*.md")))]
     texts = {p: (ROOT/p).read_text(encoding="utf-8") for p in pages} | made

@@ -26,6 +26,10 @@ from .study import check_run, in_plan, records, summary
 _EVIDENCE = ("detections", "members", "truth", "images")
 _PER_IMAGE = 20   # stacks kept for each image; the paper's curve ends at 8 false positives
 
+def _is_release(run): return any(p.is_file() for p in run.glob("*")) and not any(p.is_dir() for p in run.glob("[0-9][0-9]"))   # side by side, not in the chapters' folders
+
+def _has_evidence(run): return any(run.glob("detections.parquet" if _is_release(run) else "65/*/detections.parquet"))
+
 def _of_run(run):
     planned = in_plan(run)
     arms = {p.parent.name: p for p in sorted(run.glob("65/*/detections.parquet")) if planned(p.relative_to(run))}
@@ -38,7 +42,7 @@ def evidence(
 ) -> dict: # arms (names), detections and members of all arms (column arm), truth, images (volume_id, patient_id)
     "What FROC needs of a run's volumetric test. InputError if it is not there."
     run = Path(run)
-    if not (run/"detections.parquet").is_file(): return _of_run(run)
+    if not _is_release(run): return _of_run(run)
     missing = [n for n in _EVIDENCE if not (run/f"{n}.parquet").is_file()]
     if missing: raise InputError(f"{run}: {missing[0]}.parquet is missing")
     got = {n: pd.read_parquet(run/f"{n}.parquet") for n in _EVIDENCE}
@@ -166,7 +170,7 @@ def results(
 ) -> list: # of Path
     "Tables and figures that have a provenance beside them, in the order of the chapters; of a run folder, of chapters that have ended: their records have the checksums."
     run = Path(run)
-    if (run/"detections.parquet").is_file(): return sorted(p.with_suffix(s) for p in run.glob("*.json") for s in (".csv", ".svg") if p.with_suffix(s).is_file())
+    if _is_release(run): return sorted(p.with_suffix(s) for p in run.glob("*.json") for s in (".csv", ".svg") if p.with_suffix(s).is_file())
     return sorted(run/folder/n for folder, r in records(run).items() for n in r["outputs"] if n.endswith((".csv", ".svg")) and (run/folder/n).is_file() and (run/folder/n).with_suffix(".json").is_file())
 
 def release(
@@ -186,7 +190,7 @@ def release(
         for p in results(run):
             for f in (p, p.with_suffix(".json")): shutil.copyfile(f, tmp/"_".join(f.relative_to(run).parts))    # 60/mam/log.csv: 60_mam_log.csv
         if (made := _measured_file(run)): shutil.copyfile(made, tmp/"measured.parquet")
-        for n, df in compact(evidence(run)).items():
+        for n, df in compact(evidence(run)).items() if _has_evidence(run) else ():                         # a run of benchmarks has none
             if n != "arms": df.to_parquet(tmp/f"{n}.parquet", index=False, compression="zstd")
         write_json({k: v for k, v in record.items() if k != "notebooks"} | dict(files={p.name: sha256(p) for p in sorted(tmp.iterdir())}), tmp/"run.json")   # where the clone lay is nobody's business
     return to
@@ -198,7 +202,7 @@ def verify(
     *, rtol:float=1e-6, atol:float=1e-9, # a number agrees if |here - there| <= atol + rtol |there|
 ) -> tuple: # compared [tables] names; differences: table, row, column, released, here
     "Compare every table of a release with a run's. InputError if the release has none."
-    def tables(folder): return {p.name if (folder/"detections.parquet").is_file() else "_".join(p.relative_to(folder).parts): p for p in results(folder) if p.suffix == ".csv"}
+    def tables(folder): return {p.name if _is_release(folder) else "_".join(p.relative_to(folder).parts): p for p in results(folder) if p.suffix == ".csv"}
     here, there = tables(Path(run)), tables(Path(released))
     if not there: raise InputError(f"{released}: no tables")
     rows = []
@@ -266,7 +270,6 @@ def _cost(run):
     table = pd.DataFrame(jobs).groupby("chapter").agg(jobs=("seconds", "size"), minutes=("seconds", lambda s: s.sum()/60), peak_memory_gb=("peak_memory_gb", "max")).reset_index()
     return f"<details><summary>time and memory of each chapter</summary>{table.to_html(index=False, border=0, escape=True, float_format=_number)}</details>"
 
-def _has_evidence(run): return (run/"detections.parquet").is_file() or any(run.glob("65/*/detections.parquet"))
 
 def write_report(
     runs,              # run folders or released runs

@@ -373,6 +373,7 @@ def execute(
         os.environ.update(MELD_NEEDS=json.dumps([n.rstrip("?") for n in needs]), MELD_STUDY=str(Path(notebook).parent), MELD_QUIET="1",
                           JUPYTER_PATH=os.pathsep.join([str(Path(sys.prefix)/"share"/"jupyter"), *filter(None, [os.environ.get("JUPYTER_PATH")])]))
         papermill.execute_notebook(str(notebook), str(log), parameters, kernel_name="python3", cwd=str(Path(notebook).parent), progress_bar=False, autosave_cell_every=10,
+                                   start_timeout=600,               # seconds: a busy machine, a cold file system
                                    shutdown_kernel="immediate")     # all is written by then; a kernel that holds torch takes seconds to leave by itself
     return ok()
 
