@@ -133,7 +133,7 @@ def check_dataset(
     "Read a data set and say what is wrong, doubtful, or worth knowing. InputError for an unknown name only."
     DATASETS[name]
     try: volumes, lesions, slices = read_dataset(name, root, **options)
-    except InputError as e: return _few([Finding("error", m) for m in getattr(e, "errors", [str(e)])], most)
+    except InputError as e: return [*_few([Finding("error", m) for m in getattr(e, "errors", [str(e)])], most), Finding("info", "nothing else was checked: that needs a data set that can be read")]
     out = [Finding("info", f"{len(volumes)} volumes of {volumes.patient_id.nunique()} patients ({', '.join(f'{k} {n}' for k, n in volumes.split.value_counts().items())}), "
                            f"{lesions.lesion_id.nunique()} lesions in {len(lesions)} boxes on {lesions.groupby(['volume_id','z']).ngroups} of {len(slices)} slices")]
     rows = [(r,) for r in volumes.itertuples()]
@@ -144,4 +144,4 @@ def check_dataset(
     if voxels: out += _few([f for f in read_cases(_safely(_check_voxels), [(r,) for r in good.itertuples()], workers, f"{name} voxels") if f], most)
     try: out += _few([Finding(*f) for f in _PARTS[name]["findings"](root, good, lesions[lesions.volume_id.isin(good.volume_id)], voxels, workers)], 3*most)
     except InputError as e: out.append(Finding("error", str(e)))
-    return sorted(out, key=lambda f: ("error", "warning", "info").index(f.severity))
+    return sorted(dict.fromkeys(out), key=lambda f: ("error", "warning", "info").index(f.severity))

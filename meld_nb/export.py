@@ -301,18 +301,31 @@ def scan_names(
     parts = [p.resolve().parts for p in paths]
     if twice := [p for p, n in zip(paths, _times(parts)) if n > 1]: raise InputError(f"a scan is given twice: {twice[0]}")
     short = [p.resolve().name if p.is_dir() else re.sub(r"(\.nii)?\.\w+$", "", p.name) for p in paths]
+    for folder in {p[:-1] for p in parts}:               # a.mha beside a.nrrd
+        inside = [k for k, p in enumerate(parts) if p[:-1] == folder]
+        for k, name in zip(inside, _numbered([short[k] for k in inside])): short[k] = name
     names = list(short)
-    alike = lambda: [k for k, n in enumerate(_times([_file(n).casefold() for n in names])) if n > 1]
     for n in range(2, max(map(len, parts), default=0) + 1):
-        for k in alike(): names[k] = "/".join([*parts[k][-n:-1], short[k]])
-    for k in alike(): names[k] = str(paths[k])          # a.mha beside a.nrrd
-    return dict(zip(names, paths))
+        for k, times in enumerate(_times([_key(n) for n in names])):
+            if times > 1: names[k] = "/".join([*parts[k][-n:-1], short[k]])
+    return dict(zip(_numbered(names), paths))
+
+def _numbered(names):
+    "Names that differ as file names: what comes second gets a number that no other has."
+    taken, out = {_key(n) for n in names}, []
+    for k, name in enumerate(names):
+        number, new = 1, name
+        while _key(new) in ({_key(n) for n in out} if number == 1 else taken): number += 1; new = f"{name}-{number}"
+        out.append(new); taken.add(_key(new))
+    return out
+
+def _key(name): return _file(name).casefold()
 
 def _times(items): # how often each is there
     count = Counter(items)
     return [count[i] for i in items]
 
-def _file(volume_id): return re.sub(r"[^\w.-]+", "_", volume_id)
+def _file(volume_id): return re.sub(r"\.nii(\.gz)?$", "", re.sub(r"[^\w.-]+", "_", volume_id), flags=re.I)   # a writer of NIfTI takes a second suffix off
 
 def detect_scan(
     path:str|Path,      # of the scan, as for `read_volume`

@@ -101,6 +101,7 @@ def check_luna16(
     here = nodules.seriesuid.isin(volumes.series)
     gone = "" if here.all() else f"; annotations.csv, row {nodules.row[~here].iloc[0]}: none is of series {nodules.seriesuid[~here].iloc[0]}" + (f", and {int((~here).sum())-1} rows more" if (~here).sum() > 1 else "")
     out.append(("info", f"{int(here.sum())} of {len(nodules)} annotated nodules are in the {len(volumes)} scans that can be read{gone}"))
+    out += [("error", f"{p}: no header {p.with_suffix('.mhd').name} beside it") for p in sorted(Path(root).glob("subset*/*.*raw")) if not p.with_suffix(".mhd").is_file()]
     if len(nodules) and not here.any(): out.append(("error", "no annotated nodule belongs to a scan at hand: do annotations.csv and the subsets belong together?"))
     if not (path := Path(root)/"annotations_excluded.csv").is_file(): out.append(("warning", f"{path} is missing: LUNA16's evaluation needs it"))
     else: read_nodules(path, excluded=True)

@@ -192,7 +192,7 @@ def write_review(
     n:int=100,             # pairs, at most
     seed:int=0,            # of the draw
 ) -> pd.DataFrame: # as written
-    "A random sample of mined boxes beside their annotations: a self-contained page, and a CSV for the verdicts."
+    "A random sample of mined boxes beside their annotations: a self-contained page, and a CSV for the verdicts; those of an earlier sheet on the same pairs stay. InputError if one would be lost."
     some = mined.iloc[np.sort(rng(seed, "review").choice(len(mined), min(n, len(mined)), replace=False))]
     p, a = proposals.iloc[some.row].reset_index(drop=True), lesions.iloc[some.match].reset_index(drop=True)
     both = pd.concat([p.assign(kind="mined"), a.assign(kind="annotated")], ignore_index=True)
@@ -203,12 +203,24 @@ def write_review(
     k = len(some)
     table = pd.DataFrame(dict(number=range(1, k+1), volume_id=p.name, z=p.z, x1=p.x1, y1=p.y1, x2=p.x2, y2=p.y2, score=p.score, annotation=_called(a), annotation_volume_id=a.name, annotation_z=a.z,
                               distance=some.distance.to_numpy(), verdict=""))
+    table["verdict"] = _verdicts_kept(table, Path(out)/"review.csv")
     with atomic_path(Path(out)/"review.csv") as tmp: table.to_csv(tmp, index=False, float_format="%.6g")
-    text = lambda r: html.escape(f"{r.number}: {r.annotation_volume_id}, slice {r.annotation_z} (annotation {r.annotation}) and {r.volume_id}, slice {r.z}; distance {r.distance:.3f}, score {r.score:.2f}")
+    text = lambda r: html.escape(f"{r.number}: {r.annotation_volume_id}, slice {r.annotation_z} ({r.annotation}) and {r.volume_id}, slice {r.z}; distance {r.distance:.3f}, score {r.score:.2f}")
     cards = "\n".join(f'<figure><img src="{pictures[k+i]}" alt="annotation"> <img src="{pictures[i]}" alt="mined box"><figcaption>{text(r)}</figcaption></figure>' for i, r in enumerate(table.itertuples()))
     head = f"{k} of {len(mined)} mined boxes, drawn at random (seed {seed}). Left the annotation, right the box that was matched with it; {2/GRID_MM:.3g} pixels are 1 mm. Is the right one a lesion? Write accept, reject or unsure into the column verdict of review.csv."
     with atomic_path(Path(out)/"review.html") as tmp: tmp.write_text(_PAGE % (head, cards), encoding="utf-8")
     return table
+
+def _verdicts_kept(table, path):
+    "Verdicts of an earlier sheet on the same pairs. InputError if it has one on a pair that is not in `table`."
+    if not path.is_file(): return ""
+    text, numbers = ["volume_id", "annotation", "annotation_volume_id"], ["z", "x1", "y1", "x2", "y2", "annotation_z"]
+    old = TextTable(path, (*text, *numbers, "verdict"))
+    raw = old.raw[text + ["verdict"]].assign(**{c: old.numbers(c)[:,0] for c in numbers})
+    key = lambda t: list(zip(*(t[c].astype(str) for c in text), *(t[c].astype(float).round(2) for c in numbers)))
+    judged = {k: v for k, v in zip(key(raw), raw.verdict) if v.strip()}
+    if lost := judged.keys() - set(key(table)): raise InputError(f"{path}: {len(lost)} of its {len(judged)} verdicts are on pairs that were not drawn this time; choose another folder, or move it away")
+    return [judged.get(k, "") for k in key(table)]
 
 def _called(lesions): return lesions.own_id.where(lesions.own_id.notna(), lesions.source)
 
@@ -277,11 +289,11 @@ def mine_files(
         theta = choose_theta(curve, fdr)
         with atomic_path(out/"theta.csv") as tmp: curve.to_csv(tmp, index=False)
     got, files = mine_tables(lesions, free, single, *e, theta, sigma), {}
+    write_review(got[got.role == "mined"], lesions, proposals, opened, out, review, seed)   # first: it may refuse
     for role, name in (("mined", "mined"), ("suspicious", "ignore")):
         r = got[got.role == role]
         of = [None if m < 0 else _called(lesions)[m] for m in r.match]
         files[name] = str(write_boxes(found, out/name, r.row, role=r.role, **(dict(matched_annotation=of, distance=r.distance) if role == "mined" else dict(expert=proposals.expert[r.row]))))
-    write_review(got[got.role == "mined"], lesions, proposals, opened, out, review, seed)
     record = dict(predictions=str(predictions), annotations=str(annotations), scans=str(scans), formats=dict(predictions=found.kind, annotations=marks.kind), embedding=str(embedding), theta=theta,
                   theta_by=f"decoys, fdr {fdr:g}" if chosen else "given", sigma=sigma, min_score=min_score, patients=int(volumes.volume_id.map(dict(zip(lesions.volume_id, lesions.patient_id))).nunique()),
                   counts=dict(scans=len(volumes), annotations=len(lesions), predictions=len(proposals), matched_from=len(free), single_type=len(single), mined=int((got.role == "mined").sum()), ignored=int((got.role == "suspicious").sum())), files=files)

@@ -474,6 +474,7 @@ def run_study(
     (run/"logs").mkdir(parents=True, exist_ok=True)
     with _lock(run) as lock:
         record = dict(profile=str(profile), set=set, protocol=protocol, **planned, **provenance(), hardware=hardware())
+        if not dry_run and not quiet() and (n := sum(1 for _ in run.glob("[0-9][0-9]/**/record.json"))): print(f"going on in {where}: {n} chapters and parts of them had finished; what is out of date runs again", flush=True)
         write_json(planned | {"run": where, "cores": cores or 2, "jobs": "logs/dry_run.json" if dry_run else "logs/jobs.json"}, run/"logs"/"config.json")
         if not dry_run: write_json(record | dict(finished=False, jobs=summary(run)), run/"run.json")
         code = _snakemake(run, lock, planned, until, cores, dry_run, list(snakemake))
