@@ -311,8 +311,8 @@ def detect(scans, checkpoint, out, formats, experts, series, spacing, orientatio
             failed.append(dict(scan=str(path), error=said))
             click.echo(f"meld: {said}" if said.startswith(str(path)) else f"meld: {path}: {said}", err=True)
         else:
-            _say(f"{path}: {_count(len(results[-1]['table']), 'detection')}" + f" ({name})"*(name not in (path.name, path.name.split(".")[0])))
-            if results[-1]["members"] is None: click.echo(f"{path}: its third axis does not run along the body: none of its boxes by slice in members.csv; the label map shows whole boxes", err=True)
+            _say(f"{path}: {_count(len(results[-1]['table']), 'detection')}" + f" ({name})"*(not f"{path.name}.".startswith(f"{name}.")))
+            if results[-1]["members"] is None: click.echo(f"{path}: its third axis does not run along the body: members.csv has no rows of it, the label map shows whole boxes", err=True)
     write_tables(results, source, out, formats=formats, experts=experts, score=score, scans=found.values(), failed=failed)
     return int(bool(failed))
 

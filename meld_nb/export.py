@@ -301,8 +301,9 @@ def scan_names(
     parts = [p.resolve().parts for p in paths]
     if twice := [p for p, n in zip(paths, _times(parts)) if n > 1]: raise InputError(f"a scan is given twice: {twice[0]}")
     short = [p.resolve().name if p.is_dir() else re.sub(r"(\.nii)?\.\w+$", "", p.name) for p in paths]
-    for folder in {p[:-1] for p in parts}:               # a.mha beside a.nrrd
-        inside = [k for k, p in enumerate(parts) if p[:-1] == folder]
+    folders = {}
+    for k, p in enumerate(parts): folders.setdefault(p[:-1], []).append(k)
+    for inside in folders.values():                      # a.mha beside a.nrrd
         for k, name in zip(inside, _numbered([short[k] for k in inside])): short[k] = name
     names = list(short)
     for n in range(2, max(map(len, parts), default=0) + 1):
@@ -312,11 +313,11 @@ def scan_names(
 
 def _numbered(names):
     "Names that differ as file names: what comes second gets a number that no other has."
-    taken, out = {_key(n) for n in names}, []
-    for k, name in enumerate(names):
+    taken, used, out = {_key(n) for n in names}, set(), []
+    for name in names:
         number, new = 1, name
-        while _key(new) in ({_key(n) for n in out} if number == 1 else taken): number += 1; new = f"{name}-{number}"
-        out.append(new); taken.add(_key(new))
+        while _key(new) in (used if number == 1 else taken): number += 1; new = f"{name}-{number}"
+        out.append(new); used.add(_key(new)); taken.add(_key(new))
     return out
 
 def _key(name): return _file(name).casefold()

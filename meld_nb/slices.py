@@ -378,7 +378,7 @@ class SliceLesions:
 # %% ../nbs/lib/18_slices.ipynb #4a12a9fd
 def _slice_shift(gv, lesions, zc, draw):
     "By how many slices the centre moves: at most half the radius, weights falling linearly from 0."
-    if np.isnan(lesions.recist).any(1).all() or not np.isfinite(gv.spacing_z): return 0
+    if np.isnan(lesions.recist[:,4:]).any(1).all() or not np.isfinite(gv.spacing_z): return 0
     ends = gv.frame.points(np.c_[lesions.recist[lesions.roles == 0][:,4:].reshape(-1, 2), np.zeros(2*(lesions.roles == 0).sum())])[:,:2].reshape(-1, 2, 2)
     short = np.linalg.norm(ends[:,1] - ends[:,0], axis=1)*GRID_MM
     if not np.isfinite(short).any(): return 0
