@@ -257,7 +257,8 @@ def speed_page():
     record = json.loads((ROOT/"figures"/"bench"/"run.json").read_text(encoding="utf-8"))
     chapter, p = "/nbs/study/95_benchmarks.ipynb", record["parameters"]["95_benchmarks"]
     short = lambda v: f"{float(v):.3g}" if v else ""
-    rows = [(r["number"], r["what"], r["alternative"], short(r["ratio"]), f"{short(r['ratio_low'])} to {short(r['ratio_high'])}" if r["ratio"] else "", "" if r["ratio"] else f"{short(r['median'])} {r['unit']}", r["goal"], r["met"], "" if r["met"] == "yes" else r["note"]) for r in of("benchmarks")]
+    typed = lambda v: f"`{v}`" if v.startswith(("meld ", "import ")) else v          # as text, two hyphens become a dash
+    rows = [(r["number"], typed(r["what"]), r["alternative"], short(r["ratio"]), f"{short(r['ratio_low'])} to {short(r['ratio_high'])}" if r["ratio"] else "", "" if r["ratio"] else f"{short(r['median'])} {r['unit']}", r["goal"], r["met"], "" if r["met"] == "yes" else r["note"]) for r in of("benchmarks")]
     ways = [(r["way"], short(r["times_faster"]), f"{float(r['maps_apart']):.2%}", f"{float(r['boxes_again']):.1%}", short(r["scores_apart"])) for r in of("precision")]
     grown = [(r["step"], f"{float(r['size']):,.0f}", *map(short, (r["median"], r["min"], r["max"]))) for r in of("growth")]
     return (f"# Speed\n\nWhat each step costs beside a stated alternative, as `make bench` found it at commit `{record['commit'][:7]}`{' (with changes)' if record['dirty'] else ''}, on {record['hardware']['cores']} cores without a GPU. The two take turns for {p['repeats']} rounds, after one that does not count; processor seconds of one core (loading and starting: on the clock). The full-size detector has random weights; counts are the paper's. "

@@ -307,7 +307,7 @@ def scan_names(
         for k, name in zip(inside, _numbered([short[k] for k in inside])): short[k] = name
     names = list(short)
     for n in range(2, max(map(len, parts), default=0) + 1):
-        for k, times in enumerate(_times([_key(n) for n in names])):
+        for k, times in enumerate(_times(names)):
             if times > 1: names[k] = "/".join([*parts[k][-n:-1], short[k]])
     return dict(zip(_numbered(names), paths))
 

@@ -378,10 +378,10 @@ class SliceLesions:
 # %% ../nbs/lib/18_slices.ipynb #4a12a9fd
 def _slice_shift(gv, lesions, zc, draw):
     "By how many slices the centre moves: at most half the radius, weights falling linearly from 0."
-    if np.isnan(lesions.recist[:,4:]).any(1).all() or not np.isfinite(gv.spacing_z): return 0
-    ends = gv.frame.points(np.c_[lesions.recist[lesions.roles == 0][:,4:].reshape(-1, 2), np.zeros(2*(lesions.roles == 0).sum())])[:,:2].reshape(-1, 2, 2)
+    own = lesions.recist[lesions.roles == 0][:,4:]
+    if not np.isfinite(own).all(1).any() or not np.isfinite(gv.spacing_z): return 0
+    ends = gv.frame.points(np.c_[own.reshape(-1, 2), np.zeros(2*len(own))])[:,:2].reshape(-1, 2, 2)
     short = np.linalg.norm(ends[:,1] - ends[:,0], axis=1)*GRID_MM
-    if not np.isfinite(short).any(): return 0
     r = int(np.nanmin(short)/2/2/gv.spacing_z)
     shifts = np.arange(max(-r, -zc), min(r, gv.n-1-zc) + 1)
     weights = np.cumsum(r + 1 - np.abs(shifts))
@@ -515,17 +515,17 @@ class LesionDataset(torch.utils.data.Dataset):
         self.kw, self.positive_only, self.epoch = dict(crop=crop, max_size=max_size, datasets=tuple(datasets)), tuple(positive_only), 0
         self.annotated = lesions[["volume_id","z","role"]]
         self.lesions, self.rows = SliceLesions(lesions, organs, terms), lesions.reset_index(drop=True).groupby(["volume_id","z"]).indices
-        self._epochs, self._keys = {}, {}
+        self._epochs = {}                                                                # epoch -> its table, and the same as a list of (volume_id, z), which is quicker to look up
 
     def samples(self,
         epoch:int,
     ) -> pd.DataFrame: # see `epoch_samples`
         "The slices of an epoch."
         if epoch not in self._epochs:
-            self._epochs, self._keys = ({e: s for e, s in kept.items() if e == epoch-1} for kept in (self._epochs, self._keys))   # keep what late batches may ask for
-            self._epochs[epoch] = s = epoch_samples(self.slices, self.annotated, seed=self.seed, epoch=epoch, added=self.added)
-            self._keys[epoch] = list(zip(s.volume_id.tolist(), s.z.tolist()))            # quicker than rows of a table
-        return self._epochs[epoch]
+            self._epochs = {e: s for e, s in self._epochs.items() if e == epoch-1}       # keep what late batches may ask for
+            s = epoch_samples(self.slices, self.annotated, seed=self.seed, epoch=epoch, added=self.added)
+            self._epochs[epoch] = s, list(zip(s.volume_id.tolist(), s.z.tolist()))
+        return self._epochs[epoch][0]
 
     def set_epoch(self, epoch:int):
         "The epoch of a plain `dataset[index]`."
@@ -539,7 +539,7 @@ class LesionDataset(torch.utils.data.Dataset):
         "A sample; see `sample`."
         index, epoch = key if isinstance(key, tuple) else (key, self.epoch)
         self.samples(epoch)
-        volume_id, z = self._keys[epoch][index]
+        volume_id, z = self._epochs[epoch][1][index]
         gv = open_cached(self.cache, volume_id)
         s = sample(gv, z, self.lesions[self.rows.get((volume_id, z), np.zeros(0, int))],
                    augment=rng(self.seed, "augment", epoch, volume_id, z) if self.augment else None, **self.kw)

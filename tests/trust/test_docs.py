@@ -1,5 +1,5 @@
 """The documentation: every page and API entry is built with warnings as errors, links and names are checked, and the checks find what is broken."""
-import ast, re, sys
+import ast, csv, re, sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ def site(tmp_path_factory):
 
 def test_pages(site):
     pages = {str(p.relative_to(site)) for p in site.rglob("*.html")}
-    for want in ("index", "docs/tasks", "docs/limits", "reference/commands", "reference/paper_map", "CHANGELOG", "data/README", "nbs/study/PROTOCOL", *(str(p.relative_to(ROOT).with_suffix("")) for p in [*build.LIB.glob("*.ipynb"), *build.STUDY.glob("*.ipynb")])):
+    for want in ("index", "docs/tasks", "docs/limits", "reference/commands", "reference/paper_map", "reference/speed", "CHANGELOG", "data/README", "nbs/study/PROTOCOL", *(str(p.relative_to(ROOT).with_suffix("")) for p in [*build.LIB.glob("*.ipynb"), *build.STUDY.glob("*.ipynb")])):
         assert f"{want}.html" in pages, want
     text = (site/"nbs"/"lib"/"32_stack.html").read_text(encoding="utf-8")
     assert 'id="meld_nb.stack.stack"' in text and "boxes of consecutive slices are linked if their IoU is greater" in text   # a parameter's comment
@@ -27,6 +27,14 @@ def test_pages(site):
     text = (site/"reference"/"paper_map.html").read_text(encoding="utf-8")
     row = next(r for r in re.findall(r"(?s)<tr.*?</tr>", text) if ">Table 1<" in r)
     assert "70_ablation" in row and "tab1_ablation.csv" in row
+
+def test_speed_is_what_was_released(site):
+    rows = [[re.sub("<.*?>", "", c).strip() for c in re.findall(r"(?s)<td.*?</td>", r)] for r in re.findall(r"(?s)<tr.*?</tr>", (site/"reference"/"speed.html").read_text(encoding="utf-8"))]
+    with open(ROOT/"figures"/"bench"/"95_benchmarks.csv", encoding="utf-8") as f: released = list(csv.DictReader(f))
+    assert released
+    for r in released:
+        shown = next(c for c in rows if c and c[0] == r["number"] and c[1].replace("\u2019", "'") == r["what"] and c[2].replace("\u2019", "'") == r["alternative"])
+        assert float(shown[3] or shown[5].split()[0]) == pytest.approx(float(r["ratio"] or r["median"]), rel=.01) and shown[7] == r["met"]
 
 @pytest.mark.parametrize("link, says", [("docs/nowhere.html", "no such file"), ("docs/tasks.html#nothing-of-that-kind", "no such place"), ("_images/none.png", "no such file")])
 def test_broken_links_are_found(site, tmp_path, link, says):
