@@ -9,7 +9,6 @@ __all__ = ['as_stacks', 'luna_example', 'exact_checks', 'split_table', 'share_by
 
 # %% ../nbs/lib/43_real.ipynb #f3ec6f5a
 import json
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,6 @@ from .tables import RECIST
 # %% ../nbs/lib/43_real.ipynb #56840fbf
 def _text(row, column): return float(read_paper("text_numbers").set_index(["row","column"]).value[row, column])
 
-@lru_cache
 def _test_info(root): return read_dl_info(root/"dl_info"/"DL_info_test_split.csv")
 
 def _fig8(root):
@@ -127,7 +125,6 @@ def as_stacks(
     members = boxes[["volume_id","z","x1","y1","x2","y2"]].reset_index(drop=True).assign(stack_id=np.arange(len(boxes)), score=1.)
     return members.assign(z1=members.z, z2=members.z), members
 
-@lru_cache
 def luna_example(
     root:str|Path, # folder of the released files
 ): # Froc
