@@ -1,49 +1,88 @@
-"""Everything in this folder at its full size, and one table: `make trust`. Two to three hours on two quiet cores; `make test` runs the reduced part.
+"""Everything in this folder at its full size, and one table: `make trust`. About two hours on two cores; `make test` runs the reduced part.
 
-    python tests/trust/all.py [--only NAME ...]     # names: the first column of the table
+    python tests/trust/all.py [--only NAME ...] [--jobs N] [--write-docs]     # names: the first column of the table
 """
-import argparse, os, subprocess, sys, time
+import argparse, os, re, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PAGE = ROOT/"docs"/"trust.md"
+HEAD = "## Last measured\n"
+RUN = ROOT/"data"/"runs"/"smoke"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore::UserWarning"]
-RUN = HERE.parent.parent/"data"/"runs"/"smoke"
 
-PARTS = {  # name: (command, environment)
-    "bad input": ([*PYTEST, HERE/"test_bad_input.py"], {}),
-    "security": ([*PYTEST, HERE/"test_security.py"], {}),
-    "properties": ([*PYTEST, HERE/"test_properties.py", "--hypothesis-profile=trust"], {}),
-    "fuzzed files": ([*PYTEST, HERE/"test_fuzz_files.py"], {"MELD_FUZZ": "150"}),
-    "disk": ([*PYTEST, "-rs", HERE/"test_disk.py"], {}),
-    "provenance": ([*PYTEST, HERE/"test_provenance.py"], {}),
-    "precision": ([*PYTEST, "-rs", HERE/"test_precision.py"], {}),
-    "statistics": ([sys.executable, HERE/"test_statistics.py"], {}),
-    "data flow": ([sys.executable, HERE/"data_flow.py", RUN], {}),
-    "kills": ([sys.executable, HERE/"kills.py", "--kills", "40"], {}),
-    "determinism": ([sys.executable, HERE/"determinism.py"], {}),
-    "load": ([sys.executable, HERE/"load.py"], {}),
-    "mutation": ([sys.executable, HERE/"mutation.py", "--mutants", "200", "--jobs", "2"], {}),
-    "engine, killed and changed": (["nbdev_test", "--path", HERE.parent.parent/"nbs"/"lib"/"60_study.ipynb", "--flags", "slow", "--n_workers", "0"], {}),
+
+# What the table says of a part, from the lines it printed.
+
+def last(lines): return re.sub(r" in [\d.]+s( \([\d:]+\))?$", "", lines[-1])
+
+def starting(*starts): return lambda lines: "<br>".join(l for l in lines if l.startswith(starts))
+
+def examples(lines):
+    n = sum(int(m[1]) for l in lines if (m := re.search(r"(\d+) passing,", l)))
+    return f"{last(lines)}; {n:,} examples"
+
+def broken_files(lines):
+    kinds = [dict(re.findall(r"'([a-z ]+)': (\d+)", l)) for l in lines if re.match(r"\w+: \{", l)]
+    n = {k: sum(int(c.get(k, 0)) for c in kinds) for k in ("refused", "the same", "read")}
+    return f"{last(lines)}; {sum(n.values()):,} broken files of {len(kinds)} kinds: {n['refused']:,} refused, {n['the same']:,} read as the whole file, {n['read']:,} read as another"
+
+def shares(lines):
+    cells = {}
+    for l in lines:
+        if m := re.match(r".{12}(.{42})\s*([\d.]+%)", l): cells.setdefault(m[1].strip(), []).append(m[2].replace("%", " %"))
+    return "<br>".join([last(lines), *(f"{name}: {', '.join(c)}" for name, c in cells.items())])
+
+
+PARTS = {  # name: (commands, environment, what the table says); the longest first
+    "mutation": ([[sys.executable, HERE/"mutation.py", "--mutants", "200", "--jobs", "1"]], {}, last),
+    "bad input": ([[*PYTEST, HERE/"test_bad_input.py"]], {}, last),
+    "security": ([[*PYTEST, HERE/"test_security.py"]], {}, last),
+    "properties": ([[*PYTEST, HERE/"test_properties.py", "--hypothesis-profile=trust", "--hypothesis-show-statistics"]], {}, examples),
+    "fuzzed files": ([[*PYTEST, "-rP", HERE/"test_fuzz_files.py"]], {"MELD_FUZZ": "150"}, broken_files),
+    "disk": ([[*PYTEST, "-rs", HERE/"test_disk.py"]], {}, last),
+    "provenance": ([[*PYTEST, HERE/"test_provenance.py"]], {}, last),
+    "precision": ([[*PYTEST, "-rs", HERE/"test_precision.py"]], {}, last),
+    "kills": ([[sys.executable, HERE/"kills.py", "--kills", "40"]], {}, starting("undisturbed", "kills:", "orphans:", "disk:", "skipped", "40 kills")),
+    "determinism": ([[sys.executable, HERE/"determinism.py"]], {}, last),
+    "load": ([[sys.executable, HERE/"load.py"]], {}, lambda lines: "<br>".join([*(l for l in lines if l.startswith(("scans:", "long:")) or " costs " in l), lines[-1]])),
+    "statistics": ([[sys.executable, HERE/"test_statistics.py", "--workers", "1"]], {}, shares),
+    "data flow": ([["meld", "run", "--profile", "smoke", "--quiet"], [sys.executable, HERE/"data_flow.py", RUN]], {}, last),
+    "engine, killed and changed": ([["nbdev_test", "--path", ROOT/"nbs"/"lib"/"60_study.ipynb", "--flags", "slow", "--n_workers", "0"]], {}, last),
 }
+
+
+def run(name):
+    "A part's row: (name, result, minutes, what it says). Its lines are printed as they come."
+    commands, env, says = PARTS[name]
+    start, lines, code = time.time(), [], 0
+    for command in commands:
+        if code: break
+        done = subprocess.Popen(list(map(str, command)), env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for line in done.stdout:
+            print(f"{name} | {line.rstrip()}", flush=True)
+            if line.strip(): lines.append(line.strip())
+        code = done.wait()
+    said = (says if code == 0 else last)(lines or [""])
+    return name, "FAILED" if code else "ok", f"{(time.time()-start)/60:.1f}", said.replace("|", "\\|")
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS))
-    only, rows = ap.parse_args().only, []
-    if "data flow" in only and not (RUN/"run.json").is_file(): subprocess.run(["meld", "run", "--profile", "smoke"], check=True)
-    for name in only:
-        command, env = PARTS[name]
-        print(f"\n== {name}", flush=True)
-        start = time.time()
-        done = subprocess.Popen(list(map(str, command)), env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        last = ""
-        for line in done.stdout:
-            print(line, end="", flush=True)
-            last = line.strip() or last
-        rows.append((name, "ok" if done.wait() == 0 else "FAILED", f"{(time.time()-start)/60:.1f}", last[:110]))
-    print("\n| part | result | minutes | what it says |\n|---|---|---|---|")
-    for r in rows: print("| " + " | ".join(r) + " |")
+    ap.add_argument("--jobs", type=int, default=2, help="parts at a time, each on one core")
+    ap.add_argument("--write-docs", action="store_true", help=f"put the table into {PAGE.relative_to(ROOT)}")
+    args = ap.parse_args()
+    git = lambda *words: subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
+    commit = git("rev-parse", "--short", "HEAD") + " and changes that are not committed"*bool(git("status", "--porcelain", "--untracked-files=no"))
+    with ThreadPoolExecutor(args.jobs) as pool: rows = list(pool.map(run, args.only))
+    table = "\n".join("| " + " | ".join(r) + " |" for r in [("part", "result", "minutes", "what it says"), ("---",)*4, *rows]) + "\n"
+    text = f"{HEAD}\nCommit {commit}, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {args.jobs} parts at a time.\n\n{table}"
+    print("\n" + text)
+    if args.write_docs:
+        PAGE.write_text(PAGE.read_text(encoding="utf-8").partition(HEAD)[0] + text, encoding="utf-8")
     return int(any(r[1] != "ok" for r in rows))
 
 

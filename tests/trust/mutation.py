@@ -239,7 +239,7 @@ def equivalents():
 
 
 def table(done):
-    "A line for each module and one for all: mutants, killed by notebook, properties and timeout, equivalent, survived, share."
+    "Print a line for each module and one for all: mutants, killed by notebook, properties and timeout, equivalent, survived, share. Returns all's numbers by name."
     rows = []
     for module in [*dict.fromkeys(m["module"] for m in done), "all"]:
         n = Counter(m["fate"] for m in done if module in (m["module"], "all"))
@@ -249,7 +249,7 @@ def table(done):
     head = ("module", "mutants", "notebook", "properties", "timeout", "equivalent", "survived", "killed")
     print("".join(f"{h:>11}" for h in head))
     for r in rows: print("".join(f"{c:>11}" for c in r[:-1]) + f"{r[-1]:>10.1%}")
-    return rows[-1][-1]
+    return dict(zip(head, rows[-1]))
 
 
 def main():
@@ -283,8 +283,9 @@ def main():
             w = csv.DictWriter(f, ["module", "operator", "row", "line", "mutant", "fate", "cpu"], extrasaction="ignore")
             w.writeheader(); w.writerows(sorted(done, key=lambda m: (m["module"], m["row"])))
     print(f"\n{len(every)} mutants can be drawn; {len(done)} were, with seed {args.seed}, in {time.time()-start:.0f} s ({sum(m['cpu'] for m in done)/max(1, len(done)):.1f} s of processor time each)")
-    share = table(done)
-    return 0 if share >= LEAST else f"{share:.1%} killed, expected {LEAST:.0%}"
+    n = table(done)
+    print(f"{n['mutants']} faults: {n['mutants'] - n['equivalent'] - n['survived']} noticed, {n['equivalent']} equivalent, {n['survived']} not noticed; {n['killed']:.1%} of those that change something are noticed (at least {LEAST:.0%})")
+    return int(n["killed"] < LEAST)
 
 
 if __name__ == "__main__": sys.exit(main())
