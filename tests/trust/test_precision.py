@@ -1,4 +1,4 @@
-"""bf16 autocast beside fp32, on the CPU and, where there is one, on a GPU: the maps of the trunk in one forward pass, the loss and the gradient of one training step. And a GPU's maps beside the CPU's.
+"""bf16 autocast beside fp32, on the CPU and, where there is one, on a GPU: the maps of the trunk in one forward pass, the loss and the gradient of one training step. And a GPU's maps beside the CPU's, and a training step beside itself: the same bits on the CPU, nearly the same on a GPU.
 
 The two steps draw the same random numbers, but a score that moves by a last bit may put another box among those that are sampled: their gradients point the same way, they are not the same.
 """
@@ -12,6 +12,7 @@ from meld_nb.variants import make_model
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
 MAPS, LOSS, COSINE = .03, .03, .9        # root mean square over the maps' deviation; relative; of the two gradients
+AGAIN = 1e-3                             # of the loss, and of the gradient's length, on a GPU: it sums in the order in which its threads end
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +59,10 @@ def test_a_training_step_in_bf16(step, device):
     (loss, grad), (half_loss, half_grad) = (trained(step, device, p) for p in ("fp32", "bf16"))
     assert 0 < abs(loss - half_loss) <= LOSS*abs(loss), (loss, half_loss)
     assert torch.nn.functional.cosine_similarity(grad, half_grad, dim=0) >= COSINE
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_training_step_again(step, device):
+    (loss, grad), (again, grad_again) = (trained(step, device, "fp32") for _ in range(2))
+    if device == "cpu": assert loss == again and torch.equal(grad, grad_again)
+    else: assert abs(loss - again) <= AGAIN*abs(loss) and (grad - grad_again).norm() <= AGAIN*grad.norm()
