@@ -501,7 +501,7 @@ def test_froc_reads_half_slices_and_other_orders():
     groups = dict(a="p", b="q", c="r")
     assert compare(curve(one), curve(two), groups, 50) == compare(curve(one), curve(two, im=images[::-1]), groups, 50)
     for other, says in ((curve(two, im=[*images, ("c", 1)]), "slices or lesions"), (curve(two, lesions[:2]), "slices or lesions"), (curve(two, average_at=(1,)), "averaged at different"),
-                        (curve(two, im=[*images, ("d", 0)]), "different images"), (curve(two, pd.concat([lesions, lesions[:1]])), "slices or lesions")):
+                        (curve(two, im=[*images, ("d", 0)]), "different images: 3 and 4 volumes, 1 not"), (curve(two, pd.concat([lesions, lesions[:1]])), "slices or lesions")):
         with pytest.raises(InputError, match=says): compare(curve(one), other, groups, 50)
 
 
