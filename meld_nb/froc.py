@@ -183,6 +183,7 @@ class _Images:
         try: self.table = pd.DataFrame([(v, float(z)) for v, z in images] if flat else [(v, 0.) for v in images], columns=["volume_id","z"])
         except (TypeError, ValueError): raise InputError("images: expected pairs (volume_id, z), since dims is '2d'") from None
         if not len(self.table): raise InputError("images: the list is empty; FPs per image need at least one")
+        if self.table.volume_id.isna().any(): raise InputError("images: a volume has no name")
         if (dup := self.table.duplicated()).any():
             v, z = self.table[dup].iloc[0]
             raise InputError(f"images: volume {v!r}{f', z {z:g}' if flat else ''} is listed twice")
@@ -351,6 +352,7 @@ def _within(point, volume, findings, finding_volume, name): # i, j: marks nearer
     centre = _points(findings, name)
     need_columns(findings, name, ["diameter_mm"])
     d = numbers(findings, "diameter_mm", name)
+    if name == "nodules" and (d <= 0).any(): raise InputError(f"nodules, row {findings.index[(d <= 0).argmax()]}: diameter_mm is {d[(d <= 0).argmax()]:g}, expected more than 0")
     r = np.where(d < 0, 10., d)/2
     found = [(np.zeros(0, int), np.zeros(0, int))]
     for i, j in interval_pairs(volume, point[:,2], point[:,2], finding_volume, centre[:,2]-r, centre[:,2]+r):

@@ -91,6 +91,15 @@ def _named(m, terms): return [tuple(terms[j] for j in np.flatnonzero(r)) for r i
 # %% ../nbs/lib/16_labels.ipynb #af70b132
 _CLASSES = ("bodypart", "type", "attribute")
 _MOST_BYTES = 100_000_000   # of an unpacked Excel file
+_MOST_ROWS, _MOST_COLUMNS = 5000, 100
+
+def _small_sheet(path):
+    "Whether the first sheet of an Excel file ends within the bounds; empty rows and columns count, for a reader fills them."
+    import openpyxl
+    book = openpyxl.load_workbook(path, read_only=True)
+    rows = enumerate(book.worksheets[0].iter_rows(max_col=_MOST_COLUMNS + 1, values_only=True))
+    try: return all(i <= _MOST_ROWS and (len(r) <= _MOST_COLUMNS or r[-1] is None) for i, r in rows)
+    finally: book.close()
 
 def _read_sheet(path):
     "A CSV or Excel file as text."
@@ -99,9 +108,10 @@ def _read_sheet(path):
     read, how = (pd.read_excel, {}) if path.suffix.lower() == ".xlsx" else (pd.read_csv, dict(encoding="utf-8-sig"))
     try:
         size = sum(f.file_size for f in zipfile.ZipFile(path).infolist()) if zipfile.is_zipfile(path) else 0
-        t = read(path, dtype=str, keep_default_na=False, **how) if size <= _MOST_BYTES else None
+        t = read(path, dtype=str, keep_default_na=False, **how) if size <= _MOST_BYTES and (not size or _small_sheet(path)) else None
     except Exception as e: raise InputError(f"{path}: cannot be read as CSV or Excel ({str(e).splitlines()[0] if str(e) else type(e).__name__})") from None
-    if t is None: raise InputError(f"{path}: unpacks to {size:,} bytes, expected at most {_MOST_BYTES:,}")
+    if t is None: raise InputError(f"{path}: unpacks to {size:,} bytes, expected at most {_MOST_BYTES:,}, with {_MOST_ROWS} rows of {_MOST_COLUMNS} columns")
+    if len(t) > _MOST_ROWS: raise InputError(f"{path}: has {len(t)} rows, expected at most {_MOST_ROWS}")
     return t.fillna("")
 
 def read_ontology(

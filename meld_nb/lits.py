@@ -28,7 +28,7 @@ def read_overrides(
     if extra := set(t.raw) - set(OVERRIDE_COLUMNS): raise InputError(f"{path}: expected the columns {', '.join(OVERRIDE_COLUMNS)}, found {', '.join(sorted(extra))} too")
     spacing = np.hstack([t.numbers(c, nan=True, what="a number of mm or an empty field") for c in ("spacing_x", "spacing_y", "spacing_z")])
     for i, (case, way) in enumerate(zip(t.raw.case, t.raw.orientation.str.upper())):
-        m, given = re.fullmatch(r"(?:volume-)?(\d+)", case), ~np.isnan(spacing[i])
+        m, given = re.fullmatch(r"(?:volume-)?(\d{1,9})", case), ~np.isnan(spacing[i])
         if not m or int(m[1]) in out: raise InputError(f"{t.at(i)}, column 'case': found {case!r}, expected a case number such as 28 or volume-28, once")
         if given.any() and not (spacing[i] > 0).all(): raise InputError(f"{t.at(i)}: spacing_x, spacing_y, spacing_z are {spacing[i].tolist()}; expected 3 positive mm values or 3 empty fields")
         if way and not (len(way) == 3 and all(len(set(way) & set(p)) == 1 for p in ("LR","PA","SI"))):

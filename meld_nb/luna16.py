@@ -24,9 +24,10 @@ def read_nodules(
 ) -> pd.DataFrame: # `NODULE_COLUMNS`, and row: its number in the file, from 0
     "Read LUNA16's findings; world mm, LPS. InputError names column or row."
     t = TextTable(path, NODULE_COLUMNS)
+    if not excluded and not len(t): raise InputError(f"{path}: has a header and no rows")
     t.refuse(~t.raw.seriesuid.str.fullmatch(r"\w[\w.-]*").astype(bool), "seriesuid", "a series UID")
     mm = {c: t.numbers(c, what="a number of mm")[:,0] for c in NODULE_COLUMNS[1:]}
-    t.refuse(~((mm["diameter_mm"] > 0) | (excluded & (mm["diameter_mm"] == -1))), "diameter_mm", "a positive diameter in mm" + (" or -1" if excluded else ""))
+    t.refuse(~((mm["diameter_mm"] > 0) & (mm["diameter_mm"] <= 1000) | (excluded & (mm["diameter_mm"] == -1))), "diameter_mm", "a positive diameter in mm, at most 1000" + (", or -1" if excluded else ""))
     return pd.DataFrame(dict(seriesuid=t.raw.seriesuid, **mm, row=t.row))
 
 # %% ../nbs/lib/12_luna16.ipynb #35ec117b
@@ -102,6 +103,7 @@ def check_luna16(
     gone = "" if here.all() else f"; annotations.csv, row {nodules.row[~here].iloc[0]}: none is of series {nodules.seriesuid[~here].iloc[0]}" + (f", and {int((~here).sum())-1} rows more" if (~here).sum() > 1 else "")
     out.append(("info", f"{int(here.sum())} of {len(nodules)} annotated nodules are in the {len(volumes)} scans that can be read{gone}"))
     out += [("error", f"{p}: no header {p.with_suffix('.mhd').name} beside it") for p in sorted(Path(root).glob("subset*/*.*raw")) if not p.with_suffix(".mhd").is_file()]
+    if (again := nodules.duplicated(list(NODULE_COLUMNS[:4]))).any(): out.append(("warning", f"annotations.csv: {again.sum()} nodules have the place of one before them, first row {nodules.row[again].iloc[0]}: they count as two"))
     if len(nodules) and not here.any(): out.append(("error", "no annotated nodule belongs to a scan at hand: do annotations.csv and the subsets belong together?"))
     if not (path := Path(root)/"annotations_excluded.csv").is_file(): out.append(("warning", f"{path} is missing: LUNA16's evaluation needs it"))
     else: read_nodules(path, excluded=True)

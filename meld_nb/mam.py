@@ -119,7 +119,11 @@ def _check_embeddings(lesions, proposals, lesion_emb, proposal_emb):
     need_columns(lesions, "lesions", ("lesion_id","volume_id","patient_id","z","x1","y1","x2","y2","role"))
     need_columns(proposals, "proposals", ("volume_id","patient_id","z","x1","y1","x2","y2","score"))
     for df, emb, name in ((lesions, lesion_emb, "lesion"), (proposals, proposal_emb, "proposal")):
+        if not hasattr(emb, "dtype"): raise InputError(f"{name}_emb is a {type(emb).__name__}, expected an array")
         if np.ndim(emb) != 2 or len(emb) != len(df): raise InputError(f"{name}_emb has shape {np.shape(emb)}, expected ({len(df)}, E): a row for each row of the {name}s table")
         box_array(df, f"{name}s")
+        if (none := df.patient_id.isna()).any(): raise InputError(f"{name}s, row {df.index[none.argmax()]}: patient_id is missing")
+    kinds = [pd.api.types.infer_dtype(df.patient_id) for df in (lesions, proposals) if len(df)]
+    if len(set(kinds)) > 1: raise InputError(f"patient_id is of type {kinds[0]} in lesions and {kinds[1]} in proposals: no patient would be the same")
     numbers(proposals, "score", "proposals")
     if np.shape(lesion_emb)[1] != np.shape(proposal_emb)[1]: raise InputError(f"lesion_emb has {np.shape(lesion_emb)[1]} numbers a row, proposal_emb {np.shape(proposal_emb)[1]}: expected the same embedding")

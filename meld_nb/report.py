@@ -20,7 +20,7 @@ from .froc import FP_RATES, PAPER_VOLUMETRIC, froc
 from .paper import PAPER_TABLES, paper_table
 from .plots import method_styles
 from .stats import hierarchical_bootstrap, holm, percentile_interval, two_sided_p, verdict
-from .study import check_run, in_plan, records, summary
+from .study import check_run, in_plan, records, run_record, summary
 
 # %% ../nbs/lib/61_report.ipynb #4b3a8a30
 _EVIDENCE = ("detections", "members", "truth", "images")
@@ -46,7 +46,7 @@ def evidence(
     missing = [n for n in _EVIDENCE if not (run/f"{n}.parquet").is_file()]
     if missing: raise InputError(f"{run}: {missing[0]}.parquet is missing")
     got = {n: pd.read_parquet(run/f"{n}.parquet") for n in _EVIDENCE}
-    study = read_json(run/"run.json").get("study", {}) if (run/"run.json").is_file() else {}
+    study = run_record(run).get("study", {})
     return {"arms": [*study.get("arms", []), *study.get("points", [])] or list(dict.fromkeys(got["detections"].arm))} | got
 
 def compact(
@@ -118,16 +118,15 @@ def merge_runs(
     kinds = {k: is_phantom(r) for k, r in names.items()}
     if len(set(kinds.values())) > 1: raise InputError(f"{next(k for k in kinds if kinds[k])} is of phantoms, {next(k for k in kinds if not kinds[k])} is not: their numbers cannot be averaged")
     evs = {k: evidence(r) for k, r in names.items()}
-    protocols = {_record(r).get("protocol") for r in names.values()}
+    protocols = {run_record(r).get("protocol") for r in names.values()}
     return merge_worlds({k: (curves(e), dict(zip(e["images"].volume_id, e["images"].patient_id))) for k, e in evs.items()}, final=len(protocols) == 1 and None not in protocols, **options)
 
 def is_phantom(
     run:str|Path, # a run folder, or a released run
 ) -> bool:
     "Whether a run's data are phantoms."
-    return "data" not in _record(run).get("study", {})
+    return "data" not in run_record(run).get("study", {})
 
-def _record(run): return read_json(Path(run)/"run.json") if (Path(run)/"run.json").is_file() else {}
 
 def _is_point(arm):
     "Whether an arm is a point of a sweep: those have their own figure."
@@ -142,7 +141,7 @@ def _names(runs):
     names = [r.name for r in runs]
     if len(set(names)) < len(names): names = [f"{r.parent.name}/{r.name}" for r in runs]
     if len(set(names)) < len(names): raise InputError(f"a run is named twice: {', '.join(map(str, runs))}")
-    worlds = [(s["world"], s["seed"]) for p in runs if "world" in (s := _record(p).get("study", {}))]
+    worlds = [(s["world"], s["seed"]) for p in runs if "world" in (s := run_record(p).get("study", {}))]
     if (twice := [w for w in worlds if worlds.count(w) > 1]): raise InputError(f"the same world twice: {twice[0][0]}, seed {twice[0][1]}")
     return dict(zip(names, runs))
 
@@ -179,7 +178,8 @@ def release(
 ) -> Path:
     "Copy what a finished run has to show. InputError for a smoke run, one that is not finished, or one that is no longer what it says (`check_run`)."
     run = Path(run)
-    record = read_json(run/"run.json")
+    record = run_record(run)
+    if "profile" not in record or "finished" not in record: raise InputError(f"{run/'run.json'}: no such file, or not the record of a run")
     if Path(record["profile"]).stem == "smoke": raise InputError(f"{run}: smoke runs show that everything runs; they are not released")
     if not record["finished"]: raise InputError(f"{run}: the run is not finished")
     check_run(run)
@@ -253,13 +253,13 @@ def _item(path, run):
     return head + _table(pd.read_csv(path)) + "".join(map(_published, _same_item(path.stem)))
 
 # %% ../nbs/lib/61_report.ipynb #6eb05bb8
-def _jobs(run): return list((summary(run) or _record(run).get("jobs", {})).values())   # a released run has only the latter
+def _jobs(run): return list((summary(run) or run_record(run).get("jobs", {})).values())   # a released run has only the latter
 
 def _overview(names):
     "A row a run: what it was."
     rows = []
     for name, run in names.items():
-        r, jobs = _record(run), _jobs(run)
+        r, jobs = run_record(run), _jobs(run)
         rows.append(dict(run=name, profile=r.get("profile"), seed=r.get("study", {}).get("seed"), commit=str(r.get("commit"))[:10], dirty=r.get("dirty"),
                          jobs=len(jobs), job_minutes=sum(j["seconds"] for j in jobs)/60, peak_memory_gb=max((j["peak_memory_gb"] for j in jobs), default=None)))
     return pd.DataFrame(rows)

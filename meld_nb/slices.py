@@ -9,7 +9,7 @@ __all__ = ['GRID_MM', 'STEP_MM', 'WINDOW', 'MEAN', 'BODY_HU', 'MAX_SIZE', 'CONTE
            'LesionDataset', 'collate', 'volume_grid', 'volume_images', 'lesion_patches']
 
 # %% ../nbs/lib/18_slices.ipynb #7fb9efb0
-import fcntl, hashlib, json, os, shutil, sys, threading
+import fcntl, hashlib, json, os, re, shutil, sys, threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -138,7 +138,11 @@ def to_grid(
 # %% ../nbs/lib/18_slices.ipynb #bbeb001f
 def _interval(row): return np.nan if row.get("interval_known") in (False,) else row["spacing_z"]   # mm; DeepLesion has unknown ones
 
-def _folder(cache, volume_id): return Path(cache)/volume_id.replace("/", "__")
+def _folder(cache, volume_id):
+    "Of a volume: no other volume's. `own/a__b`, which could also be `own/a/b`, and very long names end in a checksum."
+    name = volume_id.replace("/", "__")
+    if re.search("__|_/|/_", volume_id) or len(name.encode()) > 200: name = f"{name.encode()[:150].decode(errors='ignore')}~{hashlib.sha256(volume_id.encode()).hexdigest()[:12]}"
+    return Path(cache)/name
 
 def _sources(row):
     "The files of a volume. InputError if they are missing."

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['STUDY', 'SHARED', 'RANGES', 'parameters', 'plan', 'provenance', 'hardware', 'in_plan', 'Chapter', 'chapter', 'part',
-           'execute', 'write_phantom', 'run_folder', 'records', 'summary', 'run_study', 'check_run', 'check_profile']
+           'execute', 'write_phantom', 'run_folder', 'records', 'summary', 'run_study', 'run_record', 'check_run',
+           'check_profile']
 
 # %% ../nbs/lib/60_study.ipynb #abf16564
 import ast, fcntl, json, math, os, platform, re, shutil, signal, subprocess, sys, time, traceback
@@ -90,8 +91,10 @@ def _load(profile, study):
 def _check_study(values):
     "InputError for names of arms, a world or numbers of a study that cannot be."
     from meld_nb.arms import arm_of        # brings Pandas, which a job can do without
-    for name in ("arms", "points", "shares"):
-        for a in values.get(name, []): arm_of(a)
+    trained = [a for name in ("arms", "points", "shares") for a in values.get(name, [])]
+    for a in trained: arm_of(a)
+    if (twice := [a for a in trained if trained.count(a) > 1]): raise InputError(f"study: {twice[0]} is there twice among arms, points and shares")
+    if values.get("arms") == []: raise InputError("study.arms: expected one or more, found none")
     if values.get("shards", 1) < 1: raise InputError(f"study.shards: expected 1 or more, found {values['shards']}")
     if (bad := [a for a in values.get("annotated", []) if not 0 < a <= 1]): raise InputError(f"study.annotated: a share lies in (0, 1], found {bad[0]}")
     if values.get("world") is not None:
@@ -126,6 +129,7 @@ def plan(
     if chapters == "all": chapters = list(books)
     if not isinstance(chapters, list): raise InputError(f"study.chapters: expected names of chapters, or all, found {chapters!r}")
     for name in [*chapters, *got]:
+        if not isinstance(name, str): raise InputError(f"study.chapters: expected names of chapters, or all, found {name!r}")
         if name not in books: raise InputError(f"{name}: no such chapter; there are: {', '.join(books)}")
     for name in {k.partition(".")[0] for k in set} - {"study", *chapters}: raise InputError(f"{name}: this profile does not run that chapter; it runs {', '.join(chapters)}")
     declared = {name: parameters(books[name]) for name in dict.fromkeys([*chapters, *got])}
@@ -495,13 +499,14 @@ def _snakemake(run, lock, planned, until, cores, dry_run, further):
            *(["--resources", f"gpu={planned['study']['gpus']}"] if planned["study"].get("gpus") else []), *(["--until", until] if until else []), *(["--dry-run"] if dry_run else []), *further]
     env = os.environ | dict(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", PYTHONUNBUFFERED="1")
     with open(log, "w") as err:
-        proc = subprocess.Popen(list(map(str, cmd)), stdin=lock, stderr=err, env=env, start_new_session=True)
+        proc = subprocess.Popen(list(map(str, cmd)), stdin=lock, stdout=err if dry_run else None, stderr=err, env=env, start_new_session=True)
         print(f"{os.getpid()} meld run\n{proc.pid} snakemake", file=lock, flush=True)
         try: code = proc.wait()
         except BaseException:   # interrupted: end all of it; nothing that is half written is taken for a result
             os.killpg(proc.pid, signal.SIGKILL); proc.wait()
             raise
     said = log.read_text(errors="replace")
+    if code and (lacks := re.search(r"\S.* is needed, but .*", said)): raise InputError(lacks[0])
     if dry_run: print(said)
     elif not code: quiet() or print("every result was there" if "Nothing to be done" in said else f"done: {run}")
     elif "Error in rule" in said: print(f"not finished; logs of what failed, and what Snakemake says: {log.parent}")
@@ -509,18 +514,33 @@ def _snakemake(run, lock, planned, until, cores, dry_run, further):
     return 1 if code else 0
 
 # %% ../nbs/lib/60_study.ipynb #c3a2
+_RECORD = dict(profile=str, set=dict, study=dict, chapters=list, parameters=dict, jobs=dict, files=dict)
+
+def run_record(
+    run:str|Path, # a run folder, or a released run
+) -> dict: # what run.json says; empty if there is none
+    "How a run was started, and what came of it. InputError if run.json is not what `run_study` writes."
+    path = Path(run)/"run.json"
+    if not path.is_file(): return {}
+    record = read_json(path)
+    if not isinstance(record, dict): raise InputError(f"{path}: found a {type(record).__name__}, expected the record of a run")
+    for name, kind in _RECORD.items():
+        if not isinstance(record.get(name, kind()), kind): raise InputError(f"{path}: {name} is {record[name]!r}, expected a {kind.__name__}")
+    return record
+
 def check_run(
     run:str|Path, # a run folder, or a released run
 ):
     "InputError naming the first file that is not what a chapter wrote or read (of a released run: what was released), or a chapter that was made with other parameters than the run's."
     run, now = Path(run), {}
-    record = read_json(run/"run.json") if (run/"run.json").is_file() else {}
+    record, made = run_record(run), records(run)
+    if record.get("finished") and not made and "files" not in record: raise InputError(f"{run/'run.json'}: a release without checksums of its files")
     def same(path, was):
         if path not in now: now[path] = sha256(path) if path.is_file() else None
         return now[path] in (None, was)
     for name, was in record.get("files", {}).items():
         if not same(run/name, was): raise InputError(f"{run/name}: changed since it was released")
-    for folder, r in records(run).items():
+    for folder, r in made.items():
         for name, was in r["outputs"].items():
             if not same(run/folder/name, was): raise InputError(f"{run/folder/name}: changed since {r['chapter']} wrote it; remove {run/folder} and run again")
         for name, was in r["inputs"].items():
@@ -533,7 +553,7 @@ def check_profile(
     run:str|Path, # run folder
 ):
     "InputError naming the first value that a run's profile no longer has; nothing if the profile is gone or the run does not say how it was started."
-    record = read_json(Path(run)/"run.json")
+    record = run_record(run)
     if "set" not in record or not _profile_path(record["profile"], _study_dir()).is_file(): return
     now = plan(record["profile"], set=record["set"], seed=record["study"]["seed"])
     old, new = ({"study": {"world": p["study"].get("world")}} | p["parameters"] for p in (record, now))

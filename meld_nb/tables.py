@@ -62,13 +62,15 @@ def _schema(name):
     checks = [pa.Check(lambda d, a=a, b=b: d[b] >= d[a], name=f"{a} <= {b}") for a, b in (("x1","x2"),("y1","y2"),("z1","z2")) if b in COLUMNS[name]]
     return pa.DataFrameSchema({c: column(c, k) for c, k in COLUMNS[name].items()}, checks=checks, name=name)
 
-def _fill(df, name):
+def _fill(df, name, at):
     "`df` with absent optional columns added, declared columns first, and the rest after them."
     missing = [c for c, k in COLUMNS[name].items() if c not in df and not k.endswith("?")]
-    if missing: raise InputError(f"table {name}: column {missing[0]!r} is missing; expected {', '.join(COLUMNS[name])}")
+    if missing: raise InputError(f"{at}table {name}: column {missing[0]!r} is missing; expected {', '.join(COLUMNS[name])}")
     df = df.assign(**{c: pd.Series(None if k == "str?" else np.nan, index=df.index, dtype=object if k == "str?" else float)
                       for c, k in COLUMNS[name].items() if c not in df})
     return df[[*COLUMNS[name], *(c for c in df if c not in COLUMNS[name])]]
+
+_NO_NUMBERS = ("boolean", "datetime64", "datetime", "date", "timedelta64", "timedelta")   # which Pandas would turn into some
 
 _plain = lambda v: v.item() if hasattr(v, "item") else v   # a NumPy number as Python shows it
 
@@ -80,11 +82,13 @@ def _typed(df, name, at):
         if kind.rstrip("?") == "str":
             if kind == "str" and (bad := s.isna()).any(): stop(c, bad, "a string")
             s = s.astype(object)
+            if pd.api.types.infer_dtype(s) not in ("string", "empty"): stop(c, s.notna() & ~s.map(lambda v: isinstance(v, str)), "a string")
             df[c] = s.where(s.notna(), None)
         else:
+            if pd.api.types.infer_dtype(s) in _NO_NUMBERS: stop(c, s.notna(), "a number")
             n = pd.to_numeric(s, errors="coerce").astype("float64")
             if (bad := n.isna() & s.notna()).any(): stop(c, bad, "a number")
-            if kind == "int" and (bad := ~(n % 1 == 0)).any(): stop(c, bad, "a whole number")
+            if kind == "int" and (bad := ~((n % 1 == 0) & (n.abs() <= 2**53))).any(): stop(c, bad, "a whole number")
             df[c] = n.astype("int64") if kind == "int" else n
     return df
 
@@ -96,7 +100,7 @@ def check(
     "Check a table against its declaration. InputError names table, column, row and value."
     import pandera.errors as pe
     schema, at = _schema(name), f"{where}: " if where else ""
-    df = _typed(_fill(df, name).reset_index(drop=True), name, at)
+    df = _typed(_fill(df, name, at).reset_index(drop=True), name, at)
     try: schema.validate(df)
     except pe.SchemaError as e:
         col = getattr(e.schema, "name", None) if e.schema is not schema else None
@@ -181,7 +185,7 @@ class TextTable:
         "[N,n] whole numbers; `allowed` lists the values that may occur."
         what = f"one of {', '.join(map(str, allowed))}" if allowed else "a whole number" if n == 1 else f"{n} whole numbers"
         x = self.numbers(column, n, what=what)
-        self.refuse((x != np.round(x)).any(1) | (~np.isin(x, list(allowed)).all(1) if allowed else False), column, what)
+        self.refuse(((x != np.round(x)) | (np.abs(x) > 2**53)).any(1) | (~np.isin(x, list(allowed)).all(1) if allowed else False), column, what)
         return x.astype(int)
 
 # %% ../nbs/lib/01_tables.ipynb #79fc618b

@@ -6,6 +6,7 @@ import nbformat, pytest
 
 from meld_nb.cli import main
 from meld_nb.core import read_json, repo_root, sha256, write_json
+from meld_nb.study import check_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEAD = "from meld_nb.study import chapter\nch = chapter({!r}, globals())"
@@ -91,6 +92,27 @@ def test_what_does_not_contradict_a_record(run, capsys):
     assert report(run, capsys) == (0, "")
     (run/"70"/"record.json").unlink()                                      # a chapter that did not end: nobody knows what its table was made from
     assert report(run, capsys) == (0, "") and "A table." not in (run.parent/"report.html").read_text()
+
+
+# releases
+
+RELEASES = sorted(p.parent for p in (ROOT/"figures").rglob("run.json"))
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda r: str(r.relative_to(ROOT/"figures")))
+def test_what_is_released_is_what_was_released(release):
+    check_run(release)
+    assert read_json(release/"run.json")["files"].keys() == {p.name for p in release.iterdir()} - {"run.json"}
+
+
+def test_a_release_that_was_changed(tmp_path, capsys):
+    to, record = tmp_path/"r", read_json(RELEASES[0]/"run.json")
+    shutil.copytree(RELEASES[0], to)
+    write_json({k: v for k, v in record.items() if k != "files"}, to/"run.json")
+    assert report(to, capsys) == (2, f"meld: {to/'run.json'}: a release without checksums of its files\n")
+    write_json(record, to/"run.json")
+    table = sorted(to.glob("*.csv"))[0]
+    table.write_text(table.read_text() + " ")
+    assert report(to, capsys) == (2, f"meld: {table}: changed since it was released\n")
 
 
 # clones
