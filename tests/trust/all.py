@@ -49,7 +49,7 @@ PARTS = {  # name: (commands, environment, what the table says); the longest fir
     "determinism": ([[sys.executable, HERE/"determinism.py"]], {}, last),
     "load": ([[sys.executable, HERE/"load.py"]], {}, lambda lines: "<br>".join([*(l for l in lines if l.startswith(("scans:", "long:")) or " costs " in l), lines[-1]])),
     "statistics": ([[sys.executable, HERE/"test_statistics.py", "--workers", "1"]], {}, shares),
-    "data flow": ([["meld", "run", "--profile", "smoke", "--quiet"], [sys.executable, HERE/"data_flow.py", RUN]], {}, last),
+    "data flow": ([["meld", "run", "--profile", "smoke", "--quiet"], [sys.executable, HERE.parent/"data_flow.py", RUN]], {}, last),
     "engine, killed and changed": ([["nbdev_test", "--path", ROOT/"nbs"/"lib"/"60_study.ipynb", "--flags", "slow", "--n_workers", "0"]], {}, last),
 }
 

@@ -1,6 +1,6 @@
 """Training, mining and selection never see evaluation patients or their truth: shown by what each chapter of a run opened.
 
-    python tests/trust/data_flow.py data/runs/smoke        # exit code 1 and a line for each breach
+    python tests/data_flow.py data/runs/smoke        # exit code 1 and a line for each breach
 
 Every chapter's record.json lists the files it opened, with checksums. From these records alone: who opened the phantom's truth, who opened the
 tables of the test set, what reached a checkpoint or a mined row along any path, whether a file still is what its reader read; and from the
@@ -17,7 +17,7 @@ MAKES = ("15_lesanet", "18_pretrain", "20_baseline", "25_meld", "30_propose", "3
 TRUTH, SCANS, ANSWERS = "truth.json", "10/test_volumes.parquet", "10/test_lesions.parquet"     # of the phantom; of the test set, and their lesions
 MAY_OPEN = {TRUTH: {"55_mining_truth", "58_oracle", "76_claims", "78_any_detector", "92_kits"},
             SCANS: {"65_detect", "70_ablation", "71_organs", "72_key_slice", "73_strategies", "74_sweeps", "75_fractions", "76_claims", "80_qualitative", "88_annotated",
-                    "90_completeness", "91_real", "92_kits", "93_cost", "99_report"}}
+                    "79_own_data", "90_completeness", "91_real", "92_kits", "93_cost", "99_report"}}
 MAY_OPEN[ANSWERS] = MAY_OPEN[SCANS] - {"65_detect", "88_annotated"}                             # detecting needs the scans and not the answers
 JUDGES = MAY_OPEN[SCANS] | MAY_OPEN[TRUTH]                         # what they make goes into no training, mining or selection
 SCORED = "15/lesions_scored.parquet"                               # organ scores of every annotated lesion, the test set's too (Table 2 sorts by them): read by split
