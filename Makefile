@@ -16,7 +16,7 @@ bench: .venv/.ok       ## every step beside its alternative at full size, about 
 	$(RUN) meld run --profile bench
 	$(RUN) python -c "import pandas as pd; from meld_nb.bench import table_text; print(table_text(pd.read_csv('data/runs/bench/95/benchmarks.csv')))"
 
-trust: .venv/.ok      ## broken inputs, hostile files, kills, full disks, mutants, load, coverage of intervals, at full size; about two hours; ends with a table
+trust: .venv/.ok      ## broken inputs, hostile files, kills, full disks, mutants, load, coverage of intervals, at full size; about an hour and a half; ends with a table
 	$(RUN) python tests/trust/all.py
 
 SEED ?= 0

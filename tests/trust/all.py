@@ -1,6 +1,7 @@
-"""Everything in this folder at its full size, and one table: `make trust`. About two hours on two cores; `make test` runs the reduced part.
+"""Everything in this folder at its full size, and one table: `make trust`. About an hour and a half on two cores; `make test` runs the reduced part.
 
-    python tests/trust/all.py [--only NAME ...] [--jobs N] [--write-docs]     # names: the first column of the table
+    python tests/trust/all.py [--only NAME ...] [--jobs N]     # names: the first column of the table
+    python tests/trust/all.py --write-docs                     # its rows into docs/trust.md, in place of those of the same names
 """
 import argparse, os, re, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +56,7 @@ PARTS = {  # name: (commands, environment, what the table says); the longest fir
 
 
 def run(name):
-    "A part's row: (name, result, minutes, what it says). Its lines are printed as they come."
+    "A part's row: name, result, minutes, what it says. Its lines are printed as they come."
     commands, env, says = PARTS[name]
     start, lines, code = time.time(), [], 0
     for command in commands:
@@ -69,6 +70,10 @@ def run(name):
     return name, "FAILED" if code else "ok", f"{(time.time()-start)/60:.1f}", said.replace("|", "\\|")
 
 
+def table(rows):
+    return "\n".join("| " + " | ".join(r) + " |" for r in [("part", "result", "minutes", "what it says", "commit"), ("---",)*5, *rows]) + "\n"
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS))
@@ -76,14 +81,14 @@ def main():
     ap.add_argument("--write-docs", action="store_true", help=f"put the table into {PAGE.relative_to(ROOT)}")
     args = ap.parse_args()
     git = lambda *words: subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
-    commit = git("rev-parse", "--short", "HEAD") + " and changes that are not committed"*bool(git("status", "--porcelain", "--untracked-files=no"))
-    with ThreadPoolExecutor(args.jobs) as pool: rows = list(pool.map(run, args.only))
-    table = "\n".join("| " + " | ".join(r) + " |" for r in [("part", "result", "minutes", "what it says"), ("---",)*4, *rows]) + "\n"
-    text = f"{HEAD}\nCommit {commit}, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {args.jobs} parts at a time.\n\n{table}"
-    print("\n" + text)
+    of = f"{git('rev-parse', '--short', 'HEAD')}{' and changes'*bool(git('status', '--porcelain', '--untracked-files=no'))}, {time.strftime('%Y-%m-%d')}"
+    with ThreadPoolExecutor(args.jobs) as pool: rows = {r[0]: (*r, of) for r in pool.map(run, args.only)}
+    print("\n" + table(rows.values()))
     if args.write_docs:
-        PAGE.write_text(PAGE.read_text(encoding="utf-8").partition(HEAD)[0] + text, encoding="utf-8")
-    return int(any(r[1] != "ok" for r in rows))
+        page, _, old = PAGE.read_text(encoding="utf-8").partition(HEAD)
+        kept = {r[0]: r for r in (tuple(c.strip() for c in re.split(r"(?<!\\)\|", l)[1:-1]) for l in old.splitlines() if l.startswith("| "))}
+        PAGE.write_text(f"{page}{HEAD}\n{table([r for n in PARTS if (r := rows.get(n) or kept.get(n))])}", encoding="utf-8")
+    return int(any(r[1] != "ok" for r in rows.values()))
 
 
 if __name__ == "__main__": sys.exit(main())
