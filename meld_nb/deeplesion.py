@@ -271,7 +271,7 @@ def _test_volumes(names, split, path, dl_info):
 def _boxes6(rows, where, order):
     "[n,6] finite numbers; `order` says which columns are x1, y1, z1, x2, y2, z2. InputError if not."
     try: b = np.array([[float(v) for v in r] for r in rows]).reshape(-1, 6)
-    except (TypeError, ValueError): raise InputError(f"{where}: found {rows!r}, expected boxes of 6 numbers") from None
+    except (TypeError, ValueError, OverflowError): raise InputError(f"{where}: found {rows!r}, expected boxes of 6 numbers") from None
     b = b[:, order]
     bad = ~np.isfinite(b).all(1) | (b[:,3:] < b[:,:3]).any(1)
     if bad.any(): raise InputError(f"{where}: found box {b[bad][0].tolist()} (x1, y1, z1, x2, y2, z2), expected finite numbers with the first corner first")

@@ -86,7 +86,8 @@ def _typed(df, name, at):
             df[c] = s.where(s.notna(), None)
         else:
             if pd.api.types.infer_dtype(s) in _NO_NUMBERS: stop(c, s.notna(), "a number")
-            n = pd.to_numeric(s, errors="coerce").astype("float64")
+            try: n = pd.to_numeric(s, errors="coerce").astype("float64")
+            except OverflowError: stop(c, s.map(lambda v: isinstance(v, int) and abs(v) > 2**1023), "a number that is not this long")
             if (bad := n.isna() & s.notna()).any(): stop(c, bad, "a number")
             if kind == "int" and (bad := ~((n % 1 == 0) & (n.abs() <= 2**53))).any(): stop(c, bad, "a whole number")
             df[c] = n.astype("int64") if kind == "int" else n
