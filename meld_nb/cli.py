@@ -198,10 +198,12 @@ def _groups(path):
 
 def _froc_luna16(f, marks, nodules, scans, excluded, rule):
     if rule: raise click.UsageError("--rule and --preset exclude each other: LUNA16 has its own")
+    files = dict(marks=marks, nodules=nodules, excluded=excluded)
     marks, nodules = _csv(marks), _csv(nodules)
     excluded = _csv(excluded) if excluded else nodules[:0]
     listed = _images(scans, {u for t in (marks, nodules, excluded) for u in t.get("seriesuid", [])}, "seriesuid")
-    return f.froc_luna16(marks, nodules, excluded, listed.seriesuid.tolist())
+    try: return f.froc_luna16(marks, nodules, excluded, listed.seriesuid.tolist())
+    except InputError as e: raise InputError(_with_file(str(e), files)) from None
 
 # %% ../nbs/lib/62_cli.ipynb #d0690559
 @cli.command()

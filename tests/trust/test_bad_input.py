@@ -561,6 +561,10 @@ fr.refused("a volume without a patient", table(G, lambda t: t[:2]), "volume 'c' 
 fr.refused("a volume with two patients", edit(G, lambda b: b + b"a,q\n"), f"{G}: volume 'a' has 2 patients")
 fr.reading("`meld froc`", meld("froc", f"{{d}}/{D}", f"{{d}}/{T}", "--images", f"{{d}}/{I}", "--threshold", "1.5")).refused("a threshold of 1.5", lambda d: None, "Invalid value for '--threshold': 1.5 is not in the range 0<x<=1")
 fr.reading("`meld froc`", meld("froc", f"{{d}}/{D}", f"{{d}}/{T}", "--images", f"{{d}}/{I}", "--preset", "paper")).refused("the paper's rule without members", lambda d: None, "the paper's rule needs --members: the boxes of each stack on each slice (or use --dims p3d)")
+def luna_froc(d):
+    for name, t in (("marks", dict(probability=.5)), ("nodules", dict(diameter_mm=-1))): pd.DataFrame(dict(seriesuid=["s"], coordX=0, coordY=0, coordZ=0) | t).to_csv(d/f"{name}.csv", index=False)
+    (d/"scans.csv").write_text("s\n")
+fr.reading("`meld froc --preset luna16`", meld("froc", "{d}/marks.csv", "{d}/nodules.csv", "--images", "{d}/scans.csv", "--preset", "luna16")).refused("a diameter of -1, unknown, among the nodules", luna_froc, "nodules.csv, line 2: diameter_mm is -1, expected more than 0")
 def million(d):
     "A million boxes on a thousand slices; one lesion, which the last box finds."
     n = 1_000_000
