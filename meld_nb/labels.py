@@ -91,7 +91,7 @@ def _named(m, terms): return [tuple(terms[j] for j in np.flatnonzero(r)) for r i
 # %% ../nbs/lib/16_labels.ipynb #af70b132
 _CLASSES = ("bodypart", "type", "attribute")
 _MOST_BYTES = 100_000_000   # of an unpacked Excel file
-_MOST_ROWS, _MOST_COLUMNS = 5000, 100
+_MOST_ROWS, _MOST_COLUMNS = 1000, 100
 
 def _small_sheet(path):
     "Whether the first sheet of an Excel file ends within the bounds; empty rows and columns count, for a reader fills them."
