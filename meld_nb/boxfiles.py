@@ -38,13 +38,15 @@ class BoxFile(NamedTuple):
 def _table(rows, path, mm=False):
     "The table of boxes from (scan, box, score, expert, patient, lesion, at). InputError for numbers that are none."
     df = pd.DataFrame(rows, columns=["scan","box","score","expert","patient_id","lesion_id","at"])
+    for c in ("scan","expert","patient_id","lesion_id"):
+        if (odd := df[c].map(lambda v: isinstance(v, (list, tuple, dict, np.ndarray)))).any(): raise InputError(f"{path}: {df['at'][odd.idxmax()]}: {c} is {_said(df[c][odd.idxmax()])}, expected text or a number")
     for c in ("scan","expert","patient_id","lesion_id","at"): df[c] = df[c].astype(object).where(df[c].notna() & (df[c] != ""), None)
     if (none := df.scan.isna()).any(): raise InputError(f"{path}: {df['at'][none.idxmax()]}: no name of a scan")
     df["scan"], df["score"] = df.scan.astype(str).astype(object), df.score.astype(float)
     b = np.array(df.pop("box").tolist(), float).reshape(-1, 6)
     for c, v in zip(_BOX, b.T): df[c] = v
-    bad = ~np.isfinite(b).all(1) | (b[:,3:] < b[:,:3]).any(1)
-    if bad.any(): raise InputError(f"{path}: {df['at'][bad.argmax()]}: box {b[bad.argmax()].tolist()} (x1, y1, z1, x2, y2, z2), expected finite numbers with the first corner first")
+    bad = ~(np.abs(b) < 1e9).all(1) | (b[:,3:] < b[:,:3]).any(1)
+    if bad.any(): raise InputError(f"{path}: {df['at'][bad.argmax()]}: box {b[bad.argmax()].tolist()} (x1, y1, z1, x2, y2, z2), expected numbers below 1e9 with the first corner first")
     return df if mm else df.assign(**_whole_slices(df))
 
 def _whole_slices(df):
@@ -56,9 +58,22 @@ def _whole_slices(df):
 def _numbers(v, n, path, at, what):
     "`n` finite numbers."
     x = np.asarray(v, dtype=object).ravel()
-    if len(x) != n or any(isinstance(i, (bool, str)) or not isinstance(i, (int, float, np.number)) or not np.isfinite(i) for i in x):
-        raise InputError(f"{path}: {at}: {what} is {v!r}, expected {'a finite number' if n == 1 else f'{n} finite numbers'}")
+    if len(x) != n or any(isinstance(i, (bool, str)) or not isinstance(i, (int, float, np.number)) or not abs(i) < 1e300 for i in x):
+        raise InputError(f"{path}: {at}: {what} is {_said(v)}, expected {'a finite number' if n == 1 else f'{n} finite numbers'}")
     return x.astype(float).tolist()
+
+def _is_list(v): return isinstance(v, (list, tuple)) or isinstance(v, np.ndarray) and v.ndim > 0
+
+def _said(v):
+    "A value for a message."
+    try: return f"{v!r:.120}"
+    except ValueError: return "a number of thousands of digits"
+
+def _values(d, key, n, where):
+    "A list beside the boxes: a value each."
+    v = d.get(key, [])
+    if not _is_list(v): raise InputError(f"{where}: {key} is {_said(v)}, expected a list of a value for each box")
+    if len(v) != n: raise InputError(f"{where}: {key} has {len(v)} values for {n} boxes")
 
 # %% ../nbs/lib/42_boxfiles.ipynb #1d50ca44
 def _read_csv(path, scored):
@@ -66,11 +81,13 @@ def _read_csv(path, scored):
     one = "z" in t.raw
     if not one and not {"z1", "z2"} <= set(t.raw): raise InputError(f"{path}: column 'z' is missing (or 'z1' and 'z2'); found {', '.join(t.raw)}")
     t.refuse(t.raw.volume_id == "", "volume_id", "the name of a scan")
-    v = {c: t.numbers(c)[:,0] for c in ("x1","y1","x2","y2", *([] if one else ["z1","z2"]))} | ({} if not one else dict.fromkeys(("z1","z2"), t.integers("z")[:,0]))
+    v = {c: t.numbers(c)[:,0] for c in ("x1","y1","x2","y2", *([] if one else ["z1","z2"]))} | ({} if not one else dict.fromkeys(("z1","z2"), t.numbers("z")[:,0]))
+    if one: t.refuse(v["z1"] != np.round(v["z1"]), "z", "a whole number")
     for a, b in (("x1","x2"), ("y1","y2"), ("z1","z2")): t.refuse(v[b] < v[a], b if b in t.raw else "z", f"{a} or more")
     score = t.numbers("score")[:,0] if "score" in t.raw and scored else [np.nan]*len(t)
     more = [t.raw[c] if c in t.raw else [None]*len(t) for c in ("expert","patient_id","lesion_id")]
-    return _table(list(zip(t.raw.volume_id, zip(*(v[c] for c in _BOX)), score, *more, map(t.at, range(len(t))))), path).assign(at=lambda d: d["at"].str.removeprefix(f"{path}: ")), t.raw
+    at = [t.at(i).removeprefix(f"{path}: ") for i in range(len(t))]
+    return _table(list(zip(t.raw.volume_id, zip(*(v[c] for c in _BOX)), score, *more, at)), path), t.raw
 
 def _write_csv(raw, path, rows, more):
     df = raw.iloc[rows].reset_index(drop=True).assign(**{c: v.map(lambda x: "" if pd.isna(x) else f"{x:.6g}" if isinstance(x, float) else x) for c, v in more.items()})
@@ -82,8 +99,13 @@ def _read_coco(path, content, scored, images=None):
     images = images if isinstance(content, list) else content.get("images")
     if not isinstance(listed, list) or not isinstance(images, list):
         raise InputError(f"{path}: " + ("a list of COCO results has no images: give the other file as COCO JSON with `images`" if isinstance(content, list) else "COCO JSON needs the lists `images` and `annotations`"))
-    where = {im.get("id"): im for im in images}
-    rows = []
+    where, rows = {}, []
+    for what, items in (("image", images), ("annotation", listed)):
+        for i, x in enumerate(items):
+            key = "id" if what == "image" else "image_id"
+            if not isinstance(x, dict): raise InputError(f"{path}: {what} {i} is {_said(x)}, expected a JSON object")
+            if what == "image" and x.get(key) is None or isinstance(x.get(key), (list, dict)): raise InputError(f"{path}: {what} {i}: {key} is {_said(x.get(key))}, expected text or a number")
+            if what == "image" and where.setdefault(x[key], x) is not x: raise InputError(f"{path}: image {i}: id is {x[key]!r}, as of an image before it; expected each id once (files were put together without new ids?)")
     for i, a in enumerate(listed):
         at, im = f"annotation id {a['id']}" if "id" in a else f"annotation {i}", where.get(a.get("image_id"))
         if im is None: raise InputError(f"{path}: {at}: image_id is {a.get('image_id')!r}, which is none of the {len(where)} images")
@@ -107,13 +129,13 @@ def _read_monai(path, content, scored, world):
     for k, e in _entries(content):
         at = f"{k[0]}[{k[1]}]"
         boxes, of = e["box"], lambda key, i: e[key][i] if isinstance(e.get(key), list) else e.get(key)
-        for key in ("score",)*scored + tuple(c for c in ("score","expert","lesion_id") if isinstance(e.get(c), list)):
-            if not isinstance(e.get(key), list) or len(e[key]) != len(boxes): raise InputError(f"{path}: {at}: {key} has {len(e.get(key) or [])} values for {len(boxes)} boxes")
+        if not isinstance(boxes, list): raise InputError(f"{path}: {at}: box is {_said(boxes)}, expected a list of boxes")
+        for key in ("score",)*scored + tuple(c for c in ("score","expert","lesion_id") if isinstance(e.get(c), list)): _values(e, key, len(boxes), f"{path}: {at}")
         for i, box in enumerate(boxes):
             b = np.array(_numbers(box, 6, path, f"{at}, box {i}", "box"))
             centre, half = b[:3]*sign, b[3:]/2
             score = _numbers(e["score"][i], 1, path, f"{at}, box {i}", "score")[0] if scored else np.nan
-            rows.append((e["image"], (*centre - half, *centre + half), score, of("expert", i), e.get("patient_id"), of("lesion_id", i), f"{at}, box {i}"))
+            rows.append((e.get("image"), (*centre - half, *centre + half), score, of("expert", i), e.get("patient_id"), of("lesion_id", i), f"{at}, box {i}"))
     return _table(rows, path, mm=True), content
 
 def _entries(content): return [((s, i), e) for s, listed in content.items() if isinstance(listed, list) for i, e in enumerate(listed) if isinstance(e, dict) and "box" in e]
@@ -136,10 +158,8 @@ def _read_nndetection(path, scored):
         case = f.name.rsplit("_boxes.", 1)[0]
         d = safe_unpickle(f) if f.suffix == ".pkl" else read_json(f)
         if case in content: raise InputError(f"{f}: {case} is there as pickle and as JSON: remove one of the two")
-        if not isinstance(d, dict) or "pred_boxes" not in d: raise InputError(f"{f}: expected a dict with pred_boxes")
-        n = len(d["pred_boxes"])
-        for key in ("pred_scores",)*scored + tuple(c for c in ("expert","lesion_id") if c in d):
-            if len(d.get(key, [])) != n: raise InputError(f"{f}: {key} has {len(d.get(key, []))} values for {n} boxes")
+        if not isinstance(d, dict) or not _is_list(d.get("pred_boxes")): raise InputError(f"{f}: expected a dict with pred_boxes, a list of boxes")
+        for key in ("pred_scores",)*scored + tuple(c for c in ("expert","lesion_id") if c in d): _values(d, key, len(d["pred_boxes"]), f)
         content[case] = (f.suffix, d)
         for i, box in enumerate(d["pred_boxes"]):
             z1, y1, z2, y2, x1, x2 = _numbers(box, 6, f, f"box {i}", "box")
@@ -233,24 +253,30 @@ def named_scans(
         else:
             path = _place(places, str(name), where, root)
             ids[name] = key = f"{dataset}/{scan_name(path.relative_to(root).as_posix())}"
+            if rows.get(key, {}).get("path", str(path)) != str(path): raise InputError(f"{where} is {path}, and another {rows[key]['path']}: scans that differ in their suffix alone have one name; rename one of them")
             if key not in rows: rows[key] = volume_row(dataset, key.split("/", 1)[1], read_geometry(path, spacing=spacing), path, split="train")
     return check(pd.DataFrame(list(rows.values())), "volumes"), ids
 
 def _places(root):
-    "Name -> files and folders below `root` that may be scans."
+    "Name without folders and suffix -> files and folders below `root` that may be scans."
     out = {}
     for p in sorted(root.rglob("*")):
         if p.name.startswith(".") or not (p.is_dir() or p.name.lower().endswith(SUFFIXES)): continue
-        stem = scan_name(p.relative_to(root).as_posix())
-        for key in {stem, stem.split("/")[-1], stem.removesuffix("_0000"), stem.split("/")[-1].removesuffix("_0000")}: out.setdefault(key, []).append(p)
+        for key in {scan_name(p.name), scan_name(p.name).removesuffix("_0000")}: out.setdefault(key, []).append(p)
     return out
 
+def _image_suffix(name): return name[len(scan_name(name)):].lower().removesuffix(".gz")
+
 def _place(places, name, where, root):
-    stem = scan_name(name)
-    found = [p for p in places.get(stem, places.get(stem.rsplit("/", 1)[-1], [])) if p.is_file() or _is_scan(p)]
-    if len(found) > 1: found = [p for p in found if scan_name(p.relative_to(root).as_posix()) == stem] or found
-    if not found: raise InputError(f"{where} is not below {root}" + (f"; there are {', '.join(sorted(places)[:3])}" if places else ", where no scan is"))
-    if len(found) > 1: raise InputError(f"{where} may be {' or '.join(str(p) for p in found[:3])}: give its path below {root}")
+    "The scan of that name. Folders in a name have to be the last ones of the scan's path, and a suffix the scan's: another patient's may be called alike."
+    *folders, last = [n for n in name.split("/") if n not in ("", ".")] or [""]
+    under = lambda p: not folders or any(list((r/p.relative_to(root)).parts[:-1][-len(folders):]) == folders for r in (root.absolute(), root.resolve()))
+    like = [p for p in places.get(scan_name(last), []) if p.is_file() or _is_scan(p)]
+    found = [p for p in like if under(p) and _image_suffix(last) in ("", _image_suffix(p.name))]
+    for best in (lambda p: p.name == last, lambda p: scan_name(p.relative_to(root).as_posix()) == scan_name(name), lambda p: scan_name(p.name) == scan_name(last)): found = list(filter(best, found)) or found
+    there = sorted(p.relative_to(root).as_posix() for p in like) or sorted(places)
+    if not found: raise InputError(f"{where} is not below {root}" + (f"; there {'is' if len(there) == 1 else 'are'} {', '.join(there[:3])}" if there else ", where no scan is"))
+    if len(found) > 1: raise InputError(f"{where} may be {' or '.join(str(p) for p in found[:3])}: give its path below {root}, with its suffix")
     return found[0]
 
 def _is_scan(folder): return any(p.is_file() and (re.fullmatch(r"\d+\.png", p.name) or is_dicom(p)) for p in folder.iterdir() if not p.name.startswith("."))

@@ -116,13 +116,23 @@ def checkpoint(root):
     write_volume(Volume(body(6, 64), (PX, PX, MM)), root/"ct.nii")
 
 
+def own(root):
+    "Scans of two patients, and their boxes in every form."
+    for name, seed in (("ann/scan", 1), ("bob/ct", 2)): write_volume(Volume(body(6, 24, seed), (PX, PX, MM)), root/f"{name}.nii")
+    write_csv(root/"boxes.csv", ["volume_id","z","x1","y1","x2","y2","lesion_id"], [["ann/scan", 2, 5, 6, 11, 12, "a"], ["bob/ct", 3, 4, 6, 12, 14, "b"]])
+    write_csv(root/"predictions.csv", ["volume_id","z","x1","y1","x2","y2","score"], [["ann/scan", 4, 5, 6, 11, 12, .9], ["bob/ct", 1, 4, 6, 12, 14, .8]])
+    for name, d in (("coco", dict(images=[dict(id=1, volume="ann/scan", slice=2), dict(id=2, volume="bob/ct", slice=3)], annotations=[dict(id=k, image_id=k, bbox=[5, 6, 7, 8], score=.5) for k in (1, 2)])),
+                    ("monai", dict(validation=[dict(image="bob/ct.nii", box=[[6, 7, 4, 5, 5, 3]], score=[.5])])), ("ct_boxes", dict(pred_boxes=[[1, 5, 3, 12, 4, 11]], pred_scores=[.5]))):
+        (root/f"{name}.json").write_text(json.dumps(d))
+
+
 def profile(root):
     "A study of two chapters, and the tables that they work on."
     root.mkdir(parents=True)
     (root/"own.yaml").write_text("study:\n  seed: 1000\n  world: smoke\n  chapters: [40_mam, 50_nrm]\n")
 
 
-MAKERS = dict(profile=profile, deeplesion=deeplesion, luna16=luna16, lits=lits, nih_ln=nih_ln, scan=scan, labels=labels, testset=testset, froc=froc, checkpoint=checkpoint)
+MAKERS = dict(profile=profile, own=own, deeplesion=deeplesion, luna16=luna16, lits=lits, nih_ln=nih_ln, scan=scan, labels=labels, testset=testset, froc=froc, checkpoint=checkpoint)
 
 
 def make(name, root):
