@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DATASET_NAMES', 'ORGANS', 'ROLES', 'InputError', 'InputErrors', 'check_ranges', 'atomic_path', 'copy_file',
-           'new_array', 'write_json', 'read_json', 'parse_yaml', 'read_yaml', 'sha256', 'key_seed', 'rng', 'set_seed',
-           'repo_root', 'data_dir', 'figures_dir', 'quiet', 'progress', 'peak_memory_gb']
+           'new_array', 'write_json', 'read_json', 'claim', 'written', 'parse_yaml', 'read_yaml', 'sha256', 'key_seed',
+           'rng', 'set_seed', 'repo_root', 'data_dir', 'figures_dir', 'quiet', 'progress', 'peak_memory_gb']
 
 # %% ../nbs/lib/00_core.ipynb #64a75b6e
 import contextlib, hashlib, json, numbers, os, random, resource, shutil, sys, uuid
@@ -101,6 +101,31 @@ def read_json(
     try: return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
     except (ValueError, RecursionError, OSError) as e: raise InputError(f"{path}: not a JSON file ({e})") from None   # a number of 5000 digits is a ValueError
+
+# %% ../nbs/lib/00_core.ipynb #5d0f1c2b
+def claim(
+    out:str|Path, # folder
+    files,        # names below it of what will be written; `*` stands for any text
+    inputs=(),    # paths that are read
+) -> set: # names that earlier calls wrote there
+    "Note in `.written.json` of a folder what will be written. InputError if one of these files is there and was not noted by an earlier call, or is read."
+    out = Path(out)
+    known, inputs = written(out), {Path(p).resolve() for p in inputs}
+    for f in files:
+        for p in out.glob(f):
+            if p.resolve() in inputs: raise InputError(f"{p}: is read, and would be written over; choose another folder for what is written")
+            if f not in known: raise InputError(f"{p}: is there, and not of an earlier call, so it is not written over; choose another folder, or move it away")
+    write_json(sorted({*known, *files}), out/".written.json")
+    return known
+
+def written(
+    out:str|Path, # folder
+) -> set: # names, as `claim` takes them
+    "What `claim` noted in a folder."
+    path = Path(out)/".written.json"
+    noted = read_json(path) if path.is_file() else []
+    if not isinstance(noted, list): raise InputError(f"{path}: expected a list of names")
+    return set(map(str, noted))
 
 # %% ../nbs/lib/00_core.ipynb #20aa269a
 def parse_yaml(

@@ -7,16 +7,17 @@ __all__ = ['read_own', 'register_own', 'write_own']
 
 # %% ../nbs/lib/56_own.ipynb #237f91fa
 from functools import partial
+from glob import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from .boxfiles import BoxFile, box_tables, named_scans, read_boxes
-from .core import InputError, atomic_path
+from .core import InputError, atomic_path, claim
 from .datasets import load_volume, register_dataset
 from .tables import SPLITS, TextTable, check
-from .volume import find_scans, lesion_slices, read_cases, split_by_name, write_volume
+from .volume import find_scans, lesion_slices, read_cases, read_volume, same_grid, split_by_name, write_volume
 
 # %% ../nbs/lib/56_own.ipynb #caec4f9e
 def read_own(
@@ -32,10 +33,14 @@ def read_own(
     file = next((root/n for n in ("boxes.csv", "boxes.json") if (root/n).is_file()), None)
     if file is None: raise InputError(f"{root}: expected boxes.csv (volume_id, z, x1, y1, x2, y2) or boxes.json (COCO, MONAI) in this folder")
     marks, listed = read_boxes(file, scored=False), _listed(root)
+    if not len(marks.boxes) and (listed is None or not len(listed.boxes)): raise InputError(f"{file}: no boxes in it" + (", and no scans in scans.csv" if listed is not None else ": for scans without lesions list them in scans.csv"))
     volumes, ids = named_scans(root, [f for f in (listed, marks) if f is not None and len(f.boxes)], dataset=name)
     if listed is not None and (new := ~marks.boxes.scan.map(ids).isin(listed.boxes.scan.map(ids))).any():
         b = marks.boxes[new].iloc[0]
         raise InputError(f"{file}: {b['at']}: scan {b.scan!r} is not in {listed.path.name}")
+    if listed is not None and (twice := listed.boxes.scan.map(ids).duplicated()).any():
+        b = listed.boxes[twice].iloc[0]
+        raise InputError(f"{listed.path}: {b['at']}: scan {b.scan!r} is there already under another name, {next(n for n, v in ids.items() if v == ids[b.scan] and n != b.scan)!r}; expected each scan once")
     who, split = ({ids[b.scan]: b[c] for _, b in (listed.boxes.iterrows() if listed is not None else ()) if b[c]} for c in ("patient_id", "split"))
     for b in marks.boxes[marks.boxes.patient_id.notna()].itertuples():
         if (told := who.get(ids[b.scan], b.patient_id)) != b.patient_id: raise InputError(f"{file}: {b.at}: patient_id is {b.patient_id!r}, and in {listed.path.name} {told!r}")
@@ -78,6 +83,8 @@ def _findings(complete, root, volumes, lesions, voxels, workers):
     root, used = Path(root), set(map(str, volumes.path))
     alone = (volumes.patient_id == volumes.volume_id).all()
     if alone: yield "warning", f"{root}: no column patient_id: each of the {len(volumes)} scans is taken to be a patient, and lesions are matched within a scan only"
+    again = lesions.duplicated(["volume_id", "z", "x1", "y1", "x2", "y2"])
+    if again.any(): yield "warning", f"{again.sum()} boxes repeat another one of their slice, e.g. of {lesions.volume_id[again.idxmax()]}, slice {lesions.z[again.idxmax()]}: they count as lesions of their own"
     here = [str(p) for p in find_scans(root) if str(p) not in used and p != root]
     if here: yield "warning", f"{len(here)} scans have no box" + (" and are not in scans.csv" if (root/"scans.csv").is_file() else ", and there is no scans.csv that names them") + f": they are left out; the first: {here[0]}"
     for s in ("train", "val"):
@@ -90,15 +97,16 @@ def _findings(complete, root, volumes, lesions, voxels, workers):
 def write_own(
     volumes:pd.DataFrame, # table volumes, of one data set
     lesions:pd.DataFrame, # table lesions
-    out:str|Path,         # folder; scans that are there already are kept
+    out:str|Path,         # folder; scans of an earlier call are kept if they are the same
     *,
     workers:int=1,        # threads
 ):
-    "Write scans and boxes of a data set as a folder that `read_own` reads. InputError if a scan is broken."
+    "Write scans and boxes of a data set as a folder that `read_own` reads. InputError if a scan is broken, or if a file would be written over that is not of an earlier call."
     out, names = Path(out), volumes.volume_id.str.split("/", n=1).str[1]
+    claim(out, ["boxes.csv", "scans.csv", *(f"scans/{escape(n)}.nii.gz" for n in names)], inputs=volumes.path)
     def one(row, name):
         path, volume = out/"scans"/f"{name}.nii.gz", load_volume(row)
-        if not path.is_file(): write_volume(volume, path)
+        if not _holds(path, volume): write_volume(volume, path)
         b = lesions[(lesions.volume_id == row.volume_id) & (lesions.role == "annotated")]
         boxes, z = volume.native.inverse().boxes2d(b[["x1", "y1", "x2", "y2"]], b.z)
         return b.assign(volume_id=name, **dict(zip(("x1", "y1", "x2", "y2"), boxes.T)), z=np.round(z).astype(int))
@@ -106,3 +114,9 @@ def write_own(
     tables = dict(scans=volumes.assign(volume_id=names)[["volume_id", "patient_id", "split"]], boxes=boxes[["volume_id", "z", "x1", "y1", "x2", "y2", "patient_id", "lesion_id"]])
     for n, t in tables.items():
         with atomic_path(out/f"{n}.csv") as tmp: t.to_csv(tmp, index=False, float_format="%.6g")
+
+def _holds(path, volume):
+    "Whether a file is there and is this scan."
+    try: was = read_volume(path) if path.is_file() else None
+    except InputError: return False                                   # broken: written anew
+    return was is not None and same_grid(was, volume, .01) and np.array_equal(was.hu, volume.hu)
