@@ -95,7 +95,7 @@ def train_embedding(
     threads:int=None,     # see `fit`
 ) -> tuple: # LesaNet without tags, log
     "Train an embedding from annotations alone. InputError for a parameter out of range, or fewer than two lesions."
-    check_ranges(locals(), dict(patch="int [32,inf)", mm="(0,inf)", emb="int [1,inf)", steps="int [1,inf)", batch="int [2,inf)", margin="(0,inf)"))
+    check_ranges(locals(), dict(patch="int [32,512]", mm="(0,100]", emb="int [1,4096]", steps="int [1,inf)", batch="int [2,inf)", margin="(0,inf)"))
     if lesions.lesion_id.nunique() < 2: raise InputError(f"an embedding is learned from two lesions or more, found {lesions.lesion_id.nunique()}")
     near = slice_views(lesions, volumes, share)
     of = lesions.iloc[near.row]
@@ -229,10 +229,14 @@ def _patients(path, ids):
     "volume_id -> patient_id, of a CSV with the names of scans."
     if path is None: return {}
     t = TextTable(path, ("volume_id", "patient_id"))
-    t.refuse(t.raw.duplicated("volume_id"), "volume_id", "each scan once")
+    t.refuse(t.raw.volume_id.map(scan_name).duplicated(), "volume_id", "each scan once")
+    t.refuse(t.raw.patient_id == "", "patient_id", "a patient: scans without one would be taken for scans of one patient")
     who = dict(zip(t.raw.volume_id.map(scan_name), t.raw.patient_id))
     if lost := [n for n in ids if scan_name(n) not in who]: raise InputError(f"{path}: no row for scan {lost[0]!r} (and {len(lost)-1} more)")
-    return {v: who[scan_name(n)] for n, v in ids.items()}
+    out = {}
+    for n, v in ids.items():
+        if (p := who[scan_name(n)]) != out.setdefault(v, p): raise InputError(f"{path}: scan {n!r} is of patient {p!r}, and under another name of {out[v]!r}")
+    return out
 
 def _need_annotations(marks):
     if not len(marks.boxes): raise InputError(f"{marks.path}: no annotations in it")
@@ -272,6 +276,11 @@ def mine_files(
     out, marks = Path(out), read_boxes(annotations, scored=False, world=world)
     found = read_boxes(predictions, world=world, images=marks.content.get("images") if marks.kind == "coco" and isinstance(marks.content, dict) else None)
     _need_annotations(marks)
+    if (odd := ~found.boxes.score.between(0, 1)).any():
+        b = found.boxes[odd].iloc[0]
+        raise InputError(f"{predictions}: {b['at']}: score is {b.score:g}, expected 0 to 1: sigma and min_score are such scores")
+    for p in filter(None, (predictions, annotations, patients, embedding)):
+        if Path(p).resolve() in {(out/n).resolve() for n in ("mined", "ignore", *(f"{n}{s}" for n in ("mined", "ignore") for s in (".csv", ".json")), "theta.csv", "mine.json", "review.csv")}: raise InputError(f"{p}: is read, and would be written over; choose another folder for what is written")
     volumes, ids = named_scans(scans, [marks, found], spacing)
     lesions, proposals = box_tables(marks, found, volumes, ids, _patients(patients, ids))
     if theta is None and lesions.patient_id.nunique() < 2: raise InputError(f"{annotations}: annotations of {lesions.patient_id.nunique()} patients, and decoys need two: give theta")
