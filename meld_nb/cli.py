@@ -8,11 +8,12 @@ __all__ = ['cli', 'main', 'run', 'report', 'verify', 'froc_', 'phantom', 'check'
 
 # %% ../nbs/lib/62_cli.ipynb #023da4bb
 import os, shlex, signal, sys, traceback
+from math import isfinite
 from pathlib import Path
 
 import click
 
-from .core import InputError, quiet, read_yaml, repo_root
+from .core import InputError, claim, quiet, read_yaml, repo_root, written
 
 # %% ../nbs/lib/62_cli.ipynb #109b5615
 def _quiet(ctx, param, value):
@@ -29,8 +30,22 @@ def _count(n, what): return f"{n} {what}{'' if n == 1 else 's'}"
 
 _QUIET = click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quiet, help="No progress: only results that go to the terminal, warnings and errors.")
 
+class _Command(click.Command):
+    "Refuses a path that is empty, as of a shell variable that is not set, and a number that is none."
+    def parse_args(self, ctx, args):
+        given, *_ = self.make_parser(ctx).parse_args(list(args))
+        for p in self.params:
+            if isinstance(p.type, click.Path) and "" in _each(given.get(p.name)): raise click.BadParameter("is empty; is a shell variable not set?", ctx, p)
+        rest = super().parse_args(ctx, args)
+        for p in self.params:
+            if odd := [v for v in _each(ctx.params.get(p.name)) if isinstance(v, float) and not isfinite(v)]: raise click.BadParameter(f"{odd[0]} is no finite number", ctx, p)
+        return rest
+
+def _each(value): return [v for x in value for v in _each(x)] if isinstance(value, (list, tuple)) else [value]
+
 class _Group(click.Group):
     "Commands that all have --quiet."
+    command_class = _Command
     def add_command(self, cmd, name=None): cmd.params.append(_QUIET); super().add_command(cmd, name)
 
 @click.group(cls=_Group, params=[_QUIET], context_settings=dict(help_option_names=["-h", "--help"], max_content_width=110))
@@ -61,7 +76,7 @@ def _sets(ctx, param, values):
 @click.option("--until", metavar="CHAPTER", help="Only this chapter and what it needs, e.g. 40_mam.")
 @click.option("--seed", type=int, help="Seed of the world and of all training, instead of the profile's.")
 @click.option("--cores", type=click.IntRange(1), help="Jobs at a time.  [default: 2, or what SNAKEMAKE says]")
-@click.option("--run", "run_", metavar="FOLDER", help="Run folder; default data/runs/PROFILE, with _seed_N if --seed is given.")
+@click.option("--run", "run_", type=click.Path(), metavar="FOLDER", help="Run folder; default data/runs/PROFILE, with _seed_N if --seed is given.")
 @click.option("--dry-run", is_flag=True, help="Only list what would run.")
 @click.argument("snakemake", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE...]")
 def run(profile, set_, until, seed, cores, run_, dry_run, snakemake):
@@ -251,6 +266,7 @@ def convert(dataset, root, out, workers):
     from meld_nb.own import register_own, write_own
     register_own("own")
     if not root.is_dir(): raise InputError(f"{root}: no such folder")
+    if out.resolve() == root.resolve(): raise InputError(f"{out}: is the data set itself; choose another folder")
     volumes, lesions, _ = read_dataset(dataset, root)
     write_own(volumes, lesions, out, workers=workers)
     _say(f"{out}: {len(volumes)} scans, {len(lesions)} boxes")
@@ -288,14 +304,16 @@ def _formats(ctx, param, values):
 @click.option("--device", help="cpu, cuda, cuda:1 ...  [default: cuda if there is one, else cpu]")
 def detect(scans, checkpoint, out, formats, experts, series, spacing, orientation, score, overlays, preset, device):
     "Find lesions in SCANs: NIfTI, MetaImage, NRRD, a DICOM folder, a folder of DeepLesion PNGs, or a folder of any of these. Exit code 1 if a scan failed."
-    from meld_nb.export import BUNDLED, detect_scan, highdicom_sr, model_source, scan_names, write_tables
+    from meld_nb.export import BUNDLED, detect_scan, highdicom_sr, model_source, output_files, scan_names, write_tables
     from meld_nb.meld import load_model
     from meld_nb.plots import WINDOWS
     from meld_nb.volume import find_scans
     if preset not in ("auto", *WINDOWS): raise InputError(f"--window: no window is called {preset!r}; there are: auto, {', '.join(WINDOWS)}")
     if "sr" in formats: highdicom_sr()
     if "sr" in formats and click.get_current_context().get_parameter_source("checkpoint") != click.core.ParameterSource.COMMANDLINE: raise InputError("--format sr: a report for an archive needs the model named by --checkpoint")
-    found, failed = scan_names(p for s in scans for p in (find_scans(s, skip=[out]) if s.is_dir() else [s])), []
+    ours = {p.resolve() for f in written(out) for p in out.glob(f)}              # of an earlier call, in the folder that is looked through
+    found, failed = scan_names(p for s in scans for p in ([f for f in find_scans(s, skip=[out]) if f.resolve() not in ours] if s.is_dir() else [s])), []
+    if not found: raise InputError(f"{scans[0]}: no scans in it but the results of an earlier call")
     if series and not any(p.is_dir() for p in found.values()): raise InputError(f"--series: {next(iter(found.values()))} is a file; series are for DICOM folders")
     checkpoint = checkpoint or BUNDLED
     model = load_model(checkpoint, device)
@@ -305,6 +323,7 @@ def detect(scans, checkpoint, out, formats, experts, series, spacing, orientatio
     source = model_source(model, checkpoint)
     if source["stamp"]: click.echo(f"{checkpoint} was trained on phantoms ({source['trained_on']}): not for patients", err=True)
     if without := [e for e in experts if e not in source["operating_points"]]: click.echo(f"{checkpoint} has no operating points for {', '.join(without)}: expected_fps stays empty", err=True)
+    claim(out, output_files(found, formats), inputs=found.values())
     results = []
     for name, path in found.items():
         try: results.append(detect_scan(path, model, source, out, volume_id=name, formats=formats, experts=experts, score=score, series=series, spacing=spacing or None, orientation=orientation, n=overlays, preset=preset))

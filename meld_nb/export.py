@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['TABLE', 'FORMATS', 'ASSETS', 'BUNDLED', 'operating_points', 'expected_fps', 'with_operating_points', 'model_source',
            'scan_table', 'world_corners', 'label_map', 'write_labels', 'slicer_markups', 'overlays', 'scan_page',
-           'dicom_sr', 'highdicom_sr', 'scan_names', 'detect_scan', 'write_tables', 'detections_schema', 'model_card',
-           'bundle']
+           'dicom_sr', 'highdicom_sr', 'scan_names', 'output_files', 'detect_scan', 'write_tables', 'detections_schema',
+           'model_card', 'bundle']
 
 # %% ../nbs/lib/50_export.ipynb #801be5bb
-import base64, importlib.resources, io, json, re, warnings
+import base64, hashlib, importlib.resources, io, json, re, warnings
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from . import __version__
-from .core import InputError, atomic_path, copy_file, read_json, sha256, write_json
+from .core import InputError, atomic_path, copy_file, read_json, sha256, write_json, written
 from .tables import empty
 from .volume import Geometry, axis_codes, dicom_series, order_slices, read_volume, reorient, write_image
 from .backbone import read_tensors, write_tensors
@@ -65,6 +65,7 @@ def with_operating_points(
     if expert not in experts: raise InputError(f"{path}: no expert {expert!r}; it has: {', '.join(experts) or 'none, so it is no detector of this project'}")
     points = operating_points(froc, measured_on, length_mm=length_mm)
     meta = head.get("meta", {})
+    if not isinstance(meta.get("operating_points", {}), dict): raise InputError(f"{path}: its operating points are {meta['operating_points']!r:.60}, expected a curve for each expert")
     write_tensors(tensors, out or path, **head | {"meta": meta | {"operating_points": meta.get("operating_points", {}) | {expert: points}}})
     return points
 
@@ -72,10 +73,24 @@ def model_source(
     model,           # of `load_model`
     path:str|Path,   # its file
 ) -> dict: # checkpoint, checkpoint_sha256, trained_on, stamp, notice, operating_points
-    "What every output says of the model behind it."
+    "What every output says of the model behind it. InputError if the file's operating points are none."
+    points = model.meta.get("operating_points", {})
+    if not isinstance(points, dict): raise InputError(f"{path}: its operating points are {points!r:.60}, expected a curve for each expert")
+    for e, p in points.items(): _check_points(p, f"{path}: its operating points of {e}")
     trained = str(model.meta.get("data", "unknown data"))
     stamp = "phantom-trained" if trained.startswith("phantom") else ""
-    return dict(checkpoint=str(path), checkpoint_sha256=sha256(path), trained_on=trained, stamp=stamp, notice=", ".join(filter(None, [stamp, "not for clinical use"])), operating_points=model.meta.get("operating_points", {}))
+    return dict(checkpoint=str(path), checkpoint_sha256=sha256(path), trained_on=trained, stamp=stamp, notice=", ".join(filter(None, [stamp, "not for clinical use"])), operating_points=points)
+
+def _check_points(p, where):
+    "InputError if a curve is not as `operating_points` makes it."
+    number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and np.isfinite(v)
+    listed = lambda v, also: isinstance(v, list) and len(v) and all(number(x) or also and x is None for x in v)
+    if not isinstance(p, dict): raise InputError(f"{where} are {p!r:.60}, expected a curve")
+    for key, fine, what in (("measured_on", lambda v: isinstance(v, str), "a text"), ("volumes", number, "a number"), ("lesions", number, "a number"), ("length_mm", lambda v: v is None or number(v), "a number or null"),
+                            ("thresholds", lambda v: listed(v, False), "a list of numbers"), ("fps", lambda v: listed(v, False) and len(v) == len(p["thresholds"]), "a list of as many numbers"), ("sensitivity", lambda v: listed(v, True) and len(v) == len(p["thresholds"]), "a list of as many numbers or null")):
+        if not fine(p.get(key)): raise InputError(f"{where}: {key} is {p.get(key)!r:.60}, expected {what}")
+    try: expected_fps(p, [])
+    except InputError as e: raise InputError(f"{where}: {e}") from None
 
 # %% ../nbs/lib/50_export.ipynb #82d5a6d6
 _BOX3 = ["x1","y1","z1","x2","y2","z2"]
@@ -326,7 +341,19 @@ def _times(items): # how often each is there
     count = Counter(items)
     return [count[i] for i in items]
 
-def _file(volume_id): return re.sub(r"\.nii(\.gz)?$", "", re.sub(r"[^\w.-]+", "_", volume_id), flags=re.I)   # a writer of NIfTI takes a second suffix off
+def _file(volume_id):
+    "The name of a scan's files, of at most 180 bytes: file systems take 255, with all that is put before and behind."
+    name = re.sub(r"\.nii(\.gz)?$", "", re.sub(r"[^\w.-]+", "_", volume_id), flags=re.I)   # a writer of NIfTI takes a second suffix off
+    if len(name.encode()) <= 180: return name
+    return f"{name.encode()[:170].decode(errors='ignore')}-{hashlib.sha256(volume_id.encode()).hexdigest()[:8]}"
+
+def output_files(
+    names,   # of scans, as of `scan_names`
+    formats, # of `FORMATS`
+) -> list: # names below the folder, * for any text
+    "The files that `detect_scan` and `write_tables` write."
+    each = dict(nifti="labels/{}.nii.gz", slicer="slicer/{}.mrk.json", png="overlays/{}_[0-9][0-9][0-9][0-9].png", html="pages/{}.html", sr="sr/{}.dcm")
+    return [n for f, these in dict(csv=("detections.csv", "members.csv"), json=("detections.json",)).items() if f in formats for n in these] + [each[f].format(_file(n)) for n in names for f in each if f in formats]
 
 def detect_scan(
     path:str|Path,      # of the scan, as for `read_volume`
@@ -374,7 +401,10 @@ def write_tables(
         if r["members"] is not None: mems.append(r["members"].assign(stack_id=r["members"].stack_id + used))
         used += len(r["table"])
     table = pd.concat([d for d in dets if len(d)], ignore_index=True) if used else pd.DataFrame(columns=TABLE)
-    if "csv" in formats and (results or not failed):              # an empty table would say that nothing was found
+    if not results and failed and {"csv","json"} & set(formats):  # an empty table would say that nothing was found, and one of before that this call found it
+        for name in ("detections.csv", "members.csv"):
+            if "csv" in formats or name in written(out): (out/name).unlink(missing_ok=True)
+    elif "csv" in formats:
         for name, df in (("detections", table), ("members", pd.concat(mems, ignore_index=True) if mems else empty("members"))):
             with atomic_path(out/f"{name}.csv") as tmp: df.to_csv(tmp, index=False, float_format="%.6g")
     if "json" in formats:

@@ -68,6 +68,7 @@ def sub(name, old, new):
 
 def cut(name, share=.6): return edit(name, lambda data: data[:int(len(data)*share)])
 def write(name, data): return lambda d: (d/name).write_bytes(data if isinstance(data, bytes) else data.encode())
+def nothing(d): pass
 def drop(name): return lambda d: (d/name).unlink()
 def both(*makes):
     def _both(d):
@@ -591,7 +592,7 @@ from meld_nb.boxfiles import box_tables, named_scans, read_boxes
 OWN = "boxes.csv"
 check_own = Kind("Boxes of one's own", "own", "`meld check own`", meld("check", "own", "{d}"))
 def named(name): return cell(OWN, 0, volume_id=name)
-for name in ("ann/ct", "../../etc/ct.nii", "/x/ct.nii", "/data/bob/ct.nii", "bob/ct.mha", "ct.mha", "bob"):
+for name in ("ann/ct", "../../etc/ct.nii", "/x/ct.nii", "/data/bob/ct.nii", "bob/ct.mha", "ct.mha"):
     check_own.refused(f"a scan of another place or kind, {name}", named(name), f"error: …{OWN}: row 0 (line 2): scan '{name}' is not below …")
 check_own.handled("the whole path of a scan, and a bare name", lambda d: both(named(str(d/"ann"/"scan.nii")), cell(OWN, 1, volume_id="ct"))(d), has("0 errors"), "found")
 def beside(d): write_volume(read_volume(d/"bob"/"ct.nii"), d/"bob"/"ct.mha")
@@ -601,6 +602,31 @@ check_own.refused("boxes on two scans that differ in their suffix", both(beside,
 for z in ("0,1e300", "-1e300,3"):
     check_own.refused(f"slices z1, z2 of {z}", write(OWN, f"volume_id,z1,z2,x1,y1,x2,y2\nbob/ct,{z},4,6,12,14\n"), f"error: …{OWN}: row 0 (line 2): box [4.0, 6.0, …] (x1, y1, z1, x2, y2, z2), expected numbers below 1e9 with the first corner first")
 check_own.refused("a slice z of 1e300", cell(OWN, 0, z="1e300"), f"error: …{OWN}: row 0 (line 2): box [5.0, 6.0, 1e+300, …] (x1, y1, z1, x2, y2, z2), expected numbers below 1e9 with the first corner first")
+
+H = "volume_id,z,x1,y1,x2,y2\n"
+scans_csv = lambda *rows: write("scans.csv", "volume_id,patient_id\n" + "".join(f"{r}\n" for r in rows))
+check_own.refused("a header and no rows", write(OWN, H), f"error: …{OWN}: no boxes in it: for scans without lesions list them in scans.csv")
+check_own.refused("a header and no rows, in both tables", both(write(OWN, H), scans_csv()), f"error: …{OWN}: no boxes in it, and no scans in scans.csv")
+check_own.refused("COCO without annotations", both(drop(OWN), write("boxes.json", '{"images": [], "annotations": []}')), "error: …boxes.json: no boxes in it: for scans without lesions list them in scans.csv")
+check_own.handled("no boxes, and scans.csv names the scans", both(write(OWN, H), scans_csv("bob/ct,1", "ann/scan,2")), has("info: 2 scans without a box…", "0 errors"), "scans without lesions")
+check_own.handled("a box twice", edit(OWN, lambda b: b + b.splitlines()[-1].replace(b",b", b",c") + b"\n"), has("warning: 1 boxes repeat another one of their slice, e.g. of own/bob/ct, slice 3: they count as lesions of their own"), "`meld check` warns")
+for rows in (("bob/ct,1", "bob/ct.nii,2"), ("ct,1", "bob/ct,1")): check_own.refused(f"scans.csv: a scan under two names, {rows[0]} and {rows[1]}", scans_csv("ann/scan,3", *rows), f"error: …scans.csv: row 2 (line 4): scan '{rows[1].split(',')[0]}' is there already under another name, '{rows[0].split(',')[0]}'; expected each scan once")
+convert = lambda out: check_own.reading("`meld convert`", meld("convert", "own", "{d}", out))
+convert("{d}").refused("converted into itself", nothing, "meld: …own: is the data set itself; choose another folder")
+convert("{d}/../own/.").refused("converted into itself, by another path", nothing, "…: is the data set itself; choose another folder")
+convert("{d}/bob").refused("a boxes.csv of the user's where the converted one would go", write("bob/boxes.csv", "mine"), "meld: …boxes.csv: is there, and not of an earlier call, so it is not written over; choose another folder, or move it away")
+def mine(*more): return check_own.reading("`meld mine`", meld("mine", "{d}/predictions.csv", "{d}/boxes.csv", "{d}", "--out", "{d}/out", "--device", "cpu", *more))
+def patients(*rows): return write("who.csv", "volume_id,patient_id\n" + "".join(f"{r}\n" for r in rows))
+of = mine("--patients", "{d}/who.csv")
+of.refused("a table of patients with an empty one", patients("bob/ct,", "ann/scan,"), "meld: …who.csv: row 0 (line 2), column 'patient_id': found '', expected a patient: …")
+of.refused("a table of patients with a scan twice", patients("bob/ct,1", "ann/scan,2", "bob/ct.nii,2"), "meld: …who.csv: row 2 (line 4), column 'volume_id': found 'bob/ct.nii', expected each scan once")
+of.refused("a table of patients with a scan under two names", both(patients("bob/ct,1", "ct,2", "ann/scan,3"), cell("predictions.csv", 1, volume_id="ct")), "meld: …who.csv: scan 'ct' is of patient '2', and under another name of '1'")
+mine().refused("scores of 0 to 100", cell("predictions.csv", 1, score="80"), "meld: …predictions.csv: row 1 (line 3): score is 80, expected 0 to 1: sigma and min_score are such scores")
+for name, (option, value, says) in {"NaN as --min-score": ("--min-score", "nan", "Invalid value for '--min-score': nan is no finite number"), "NaN as --theta": ("--theta", "nan", "Invalid value for '--theta': nan is no finite number"), "NaN in --spacing": ("--spacing", ("1", "1", "nan"), "Invalid value for '--spacing': nan is no finite number"),
+        "an embedding of a billion numbers": ("--emb", "1000000000", "meld: emb is 1000000000, expected a whole number in [1,4096]"), "patches of a million pixels": ("--patch", "1000000", "meld: patch is 1000000, expected a whole number in [32,512]"), "pixels of 1e300 mm": ("--mm", "1e300", "meld: mm is 1e+300, expected a number in (0,100]")}.items():
+    mine(option, *([value] if isinstance(value, str) else value)).refused(name, nothing, says)
+mine("--patients", "").refused("an empty path", nothing, "Invalid value for '--patients': is empty; is a shell variable not set?")
+check_own.reading("`meld mine`", meld("mine", "{d}/mined.csv", "{d}/boxes.csv", "{d}", "--out", "{d}")).refused("predictions that would be written over", lambda d: (d/"predictions.csv").rename(d/"mined.csv"), "meld: …mined.csv: is read, and would be written over; choose another folder for what is written")
 
 def boxes(name):
     def _read(d): f = read_boxes(d/name); return box_tables(f, None, *named_scans(d, [f]))
@@ -625,12 +651,11 @@ for c in ("patient_id", "expert", "lesion_id"): coco.refused(f"COCO: a {c} that 
 coco.refused("COCO: a volume that is an object", in_coco("images", 1, volume=dict(a=1)), "coco.json: annotation id 2: scan is {'a': 1}, expected text or a number")
 in_monai = lambda **values: js("monai.json", lambda d: d["validation"][0].update(values))
 monai.refused("MONAI: a score in place of a list", in_monai(score=.5), "monai.json: validation[0]: score is 0.5, expected a list of a value for each box")
-monai.refused("MONAI: no scores", js("monai.json", lambda d: d["validation"][0].pop("score")), "monai.json: validation[0]: score has 0 values for 1 boxes")
 monai.refused("MONAI: no image", js("monai.json", lambda d: d["validation"][0].pop("image")), "monai.json: validation[0], box 0: no name of a scan")
 monai.refused("MONAI: an image that is a list", in_monai(image=["bob/ct.nii"]), "monai.json: validation[0], box 0: scan is ['bob/ct.nii'], expected text or a number")
 for value in (None, 3, dict(a=1), "abcdef"): monai.refused(f"MONAI: a box that is {value}", in_monai(box=value), f"monai.json: validation[0]: box is {value!r}, expected a list of boxes")
 monai.refused("MONAI: a box of 10^400", in_monai(box=[[0, 0, HUGE, 4, 4, 4]]), "monai.json: validation[0], box 0: box is [0, 0, 1000…, expected 6 finite numbers")
-monai.refused("MONAI: a box of 1e308", in_monai(box=[[0, 0, 4, 1e308, 4, 4]]), "monai.json: validation[0], box 0: …")
+monai.refused("MONAI: a box of 1e308", in_monai(box=[[0, 0, 4, 1e308, 4, 4]]), "monai.json: validation[0], box 0: box …, expected numbers below 1e9 with the first corner first")
 monai.refused("MONAI: a patient_id that is a list", in_monai(patient_id=["p"]), "monai.json: validation[0], box 0: patient_id is ['p'], expected text or a number")
 monai.refused("MONAI: a scan of another place", in_monai(image="/datasets/ct.nii"), "monai.json: validation[0], box 0: scan '/datasets/ct.nii' is not below …; there is bob/ct.nii")
 in_nnd = lambda **values: js("ct_boxes.json", lambda d: d.update(values))
@@ -651,7 +676,6 @@ def mining(**change):
 def mam(**change): return lambda d: match_missing(**(mining() | change))
 def nrm(**change): return lambda d: suspicious(**{k: v for k, v in (mining() | change).items() if k in ("proposals","lesions","sigma","experts","iou_known","nms")})
 par = Kind("Parameters", "profile", "", None)
-nothing = lambda d: None
 for theta in (-.1, float("nan")): par.reading("`match_missing`", mam(theta=theta)).refused(f"theta = {theta}", nothing, f"theta is {theta}, expected a distance, 0 or more")
 for sigma in (1.5, -.1, float("nan")): par.reading("`suspicious`", nrm(sigma=sigma)).refused(f"sigma = {sigma}", nothing, f"sigma is {sigma}, expected a value in [0,1]")
 par.reading("`match_missing`", mam(nms=2)).refused("nms = 2", nothing, "nms is 2, expected an IoU in [0,1]")
@@ -743,6 +767,16 @@ ck.refused("no note of the data that it was trained on", saved(head=lambda h: h.
 def detect(*more): return ck.reading("`meld detect`", meld("detect", "{d}/ct.nii", "--checkpoint", f"{{d}}/{MODEL}", "--out", "{d}/out", "--overlays", "0", "--device", "cpu", *more))
 detect("--experts", "kits").refused("an expert that the model does not have", nothing, "--experts: …model.safetensors has no expert 'kits'; it has: deeplesion, lits")
 detect("--score", "2").refused("a score above 1", nothing, "Invalid value for '--score': 2.0 is not in the range 0<=x<=1")
+detect("--score", "nan").refused("a score of NaN", nothing, "Invalid value for '--score': nan is no finite number")
+for what, args in dict(SCANS=["", "--out", "{d}/out"], out=["{d}/ct.nii", "--out", ""], checkpoint=["{d}/ct.nii", "--out", "{d}/out", "--checkpoint="]).items():
+    ck.reading("`meld detect`", meld("detect", *args)).refused(f"an empty path as {what}", nothing, f"Invalid value for '{'SCANS...' if what == 'SCANS' else '--' + what}': is empty; is a shell variable not set?")
+for value in (None, float("nan"), "many", [1], dict(deeplesion=None), dict(deeplesion=[]), dict(deeplesion={}), 3):
+    detect().refused(f"operating points that are {value}", saved(head=lambda h, value=value: h["meta"].update(operating_points=value)), f"meld: …{MODEL}: its operating points…")
+CURVE = dict(measured_on="x", volumes=1, lesions=1, length_mm=None, thresholds=[.9, .5], fps=[0, 1], sensitivity=[0, 1])
+for k, v in dict(measured_on=7, volumes=None, length_mm=float("nan"), thresholds=[.9, float("nan")], fps="many", sensitivity=[.5]).items():
+    detect().refused(f"operating points whose {k} is {v}", saved(head=lambda h, k=k, v=v: h["meta"].update(operating_points=dict(deeplesion=CURVE | {k: v}))), f"meld: …{MODEL}: its operating points of deeplesion: {k} is …, expected …")
+detect("--format", "nifti").refused("a label map of the user's where one would be written", both(lambda d: (d/"out"/"labels").mkdir(parents=True), write("out/labels/ct.nii.gz", "mine")), "meld: …ct.nii.gz: is there, and not of an earlier call, so it is not written over; choose another folder, or move it away")
+detect("--format", "csv").refused("a detections.csv of the user's where one would be written", both(lambda d: (d/"out").mkdir(), write("out/detections.csv", "mine")), "meld: …detections.csv: is there, and not of an earlier call, …")
 detect().refused("a scan that is missing", drop("ct.nii"), "ct.nii: no such file or folder")
 detect().refused("a scan that is cut short", cut("ct.nii"), "ct.nii: cut short: … bytes of voxels, its header asks for 49152")
 def label_map(d): write_volume(Volume((read_volume(d/"ct.nii").hu > 0).astype(np.int16), (1., 1., 1.)), d/"ct.nii", dtype=np.uint8)
