@@ -216,7 +216,7 @@ def test_reports_escape_what_files_say(tmp_path):
     from meld_nb.report import write_report
     run = tmp_path/TAG.replace("/", "")
     (run/"70").mkdir(parents=True)
-    (run/"run.json").write_text(json.dumps(dict(profile=TAG, commit=TAG, dirty=TAG, finished=True, study=dict(seed=TAG, world="w"), jobs={"70": dict(chapter=TAG, seconds=1, peak_memory_gb=1, inputs={})})))
+    (run/"run.json").write_text(json.dumps(dict(profile=TAG, commit=TAG, dirty=TAG, finished=True, files={}, study=dict(seed=TAG, world="w"), jobs={"70": dict(chapter=TAG, seconds=1, peak_memory_gb=1, inputs={})})))
     (run/"70"/"tab1.csv").write_text('"a ' + TAG.replace('"', '""') + '",b\n"' + TAG.replace('"', '""') + '",1\n')
     (run/"70"/"fig.svg").write_text(f"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(3)'>{TAG}</svg>")
     for stem in ("tab1", "fig"): (run/"70"/f"{stem}.json").write_text(json.dumps(dict(chapter=TAG, run=TAG, data=TAG, commit=TAG, caption=TAG, parameters={})))
