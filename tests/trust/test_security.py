@@ -2,7 +2,7 @@
 
     pytest tests/trust -q
 """
-import contextlib, gzip, html.parser, io, json, os, pickle, shutil, struct, subprocess, sys, zipfile, zlib
+import contextlib, gzip, html.parser, io, json, os, pickle, shutil, struct, subprocess, sys, time, tracemalloc, zipfile, zlib
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +198,93 @@ def test_a_list_of_voxels_of_another_folder(trees, tmp_path):
     head.write_text(head.read_text().replace("ElementDataFile = ct.raw", "ElementDataFile = LIST 2\n" + "../secret.raw\n"*6))
     with pytest.raises(InputError, match="expected a file in its own folder or below it"): read_volume(head)
 
+META, NRRD = ("ct.mhd", "ElementDataFile = ct.raw"), ("ct.nhdr", "data file: ct.raw")
+@pytest.mark.parametrize("file,old,new", [
+    (*META, "elementdatafile = ct.mha\nElementDataFile = {}"), (*META, "\nElementDataFile = {}"), (*META, " \nElementDataFile = {}"), (*META, "ElementMin =\nElementDataFile = ct.mha\nElementDataFile = {}"),
+    (*META, "ElementDataFile\0 = {}\nElementDataFile = ct.mha"), (*META, "ElementDataFile = list/../{}"), (*META, "ElementDataFile = LIST\n" + " "*(1 << 20) + "\n{}"*6), (*META, "ElementDataFile = %d{} 1 1 1"),
+    (*NRRD, "data file: {}\ndata file:=ct.mha"), (*NRRD, "elementdatafile:=ct.mha\ndata file: {}"), (*NRRD, "datafile: {}\ndata file:=ct.mha"), (*NRRD, "DATAFILE: {}\nData File:=ct.mha"),
+    (*NRRD, "# a remark\ndata file: {}\nelementdatafile:=ct.mha"), (*NRRD, "data file: LIST/../{}"), (*NRRD, "# a remark\rdata file: {}"), (*NRRD, "content: x\rdata file: {}\ndata file:=ct.mha"), (*NRRD, "data file: -")])
+@pytest.mark.parametrize("name", ["../secret.raw", "/secret.raw"])
+def test_headers_with_two_readings(file, old, new, name, trees, tmp_path):
+    "A decoy that only one of the parsers takes for the name of the voxels' file."
+    shutil.copytree(tiny.make("scan", trees), tmp_path/"d")
+    shutil.move(tmp_path/"d"/"ct.raw", tmp_path/"secret.raw"); (tmp_path/"d"/"list").mkdir(); (tmp_path/"d"/"-").write_bytes((tmp_path/"secret.raw").read_bytes())
+    head = tmp_path/"d"/file
+    assert old in head.read_text()
+    head.write_text(head.read_text().replace(old, new.replace("{}", name if name[0] == "." else str(tmp_path/"secret.raw"))) + "\n" + "x"*9999)   # as long as the voxels
+    with pytest.raises(InputError, match=file): read_volume(head)
+
+READ_EACH = """
+import sys
+from meld_nb.core import InputError
+from meld_nb.volume import find_scans, read_volume, sitk, write_image
+for path in sys.argv[1:]:
+    try: print({})
+    except InputError as e: print(e)
+"""
+def in_a_child(paths, call="read_volume(path)"):
+    "What a process says that reads these, a line each: it may crash, or wait for ever."
+    done = subprocess.run([sys.executable, "-c", READ_EACH.format(call), *paths], capture_output=True, text=True, errors="replace", timeout=60, env=os.environ | dict(OMP_NUM_THREADS="1"))
+    assert done.returncode == 0, (done.returncode, done.stderr[-500:])
+    return zip(map(str, paths), done.stdout.splitlines(), strict=True)
+
+FORMATS = ["s%s%s%s%s%s%s.raw 0 5 1", "s%n.raw 0 5 1", "s%d%n.raw 0 5 1", "s%5000d.raw 0 5 1", "s%d.raw 0 5 0", "s%d.raw 5 0 1", "s%d.raw 0 99999999 1", "s%*d.raw 0 5 1", "s%hhn%d.raw 0 5 1", "s%d", "%"]
+@pytest.mark.parametrize("file,field", [("ct.mhd", "ElementDataFile = "), ("ct.nhdr", "data file: ")])
+def test_names_that_printf_would_run(file, field, trees, tmp_path):
+    text, heads = (tiny.make("scan", trees)/file).read_text(), [tmp_path/f"{k}{file}" for k in range(len(FORMATS))]
+    for head, name in zip(heads, FORMATS): head.write_text(text.replace(field + "ct.raw", field + name))
+    for head, said in in_a_child(heads): assert said.startswith(head) and "expected a name with one %d or %03d" in said
+
+LATIN = os.fsdecode(b"M\xfcller")
+def test_names_that_are_not_utf8(trees, tmp_path):
+    "The image library ends the process at them."
+    scan, files = tiny.make("scan", trees), ["ct.nii", "ct_packed.nii.gz", "ct.mhd", "ct.mha", "ct.nrrd", "ct.nhdr"]
+    for d in (tmp_path/LATIN, tmp_path/"named"): shutil.copytree(scan, d)
+    for f in files: (tmp_path/"named"/f).rename(tmp_path/"named"/f"{LATIN}{f}")
+    for p in (tmp_path/"named"/"dicom").iterdir(): p.rename(p.with_name(f"{LATIN}{p.name}"))
+    shutil.copy(scan/"ct.mhd", head := tmp_path/"head.mhd"); head.write_bytes(head.read_bytes().replace(b"ct.raw", os.fsencode(LATIN)))
+    for path, said in in_a_child([*(tmp_path/LATIN/f for f in files), *(tmp_path/"named"/f"{LATIN}{f}" for f in files), tmp_path/LATIN/"dicom", tmp_path/LATIN/"pngs", tmp_path/"named"/"dicom", head]):
+        assert "M\\udcfcller" in said and "its name is not UTF-8" in said, path
+    for path, said in in_a_child([tmp_path/LATIN/"new.nii", tmp_path/f"{LATIN}.mha"], "write_image(sitk.Image(2, 2, 2, 1), path)"): assert "its name is not UTF-8" in said, path
+
+def test_only_regular_files_are_read(trees, tmp_path):
+    "A pipe is waited for, and /dev/zero has no end."
+    suffixes = (".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr")
+    for s in suffixes: os.mkfifo(tmp_path/f"pipe{s}"); (tmp_path/f"zero{s}").symlink_to("/dev/zero")
+    for path, said in in_a_child([tmp_path/f"{n}{s}" for n in ("pipe", "zero") for s in suffixes]): assert said == f"{path}: neither a regular file nor a folder"
+    shutil.copytree(tiny.make("scan", trees), tmp_path/"d"); (tmp_path/"d"/"ct.raw").unlink(); os.mkfifo(tmp_path/"d"/"ct.raw")
+    for path, said in in_a_child([tmp_path/"d"/f for f in ("ct.mhd", "ct.nhdr")]): assert said == f"{path}: its voxels are said to lie in 'ct.raw', which is no regular file"
+    (tmp_path/"e").mkdir(); os.mkfifo(tmp_path/"e"/"pipe"); (tmp_path/"e"/"zero").symlink_to("/dev/zero")
+    for path, said in in_a_child([tmp_path/"e"], "*find_scans(path)"): assert said == path
+
+def test_one_bad_name_does_not_stop_the_others(trees, tmp_path, capfd):
+    model = tiny.make("checkpoint", trees)
+    (tmp_path/"d").mkdir(); shutil.copy(model/"ct.nii", tmp_path/"d"); shutil.copy(model/"ct.nii", tmp_path/"d"/"zzz.nii")
+    shutil.copy(model/"ct.nii", tmp_path/"d"/f"{LATIN}.nii")
+    for n in ("gone", "gone.nii"): (tmp_path/"d"/n).symlink_to(f"nowhere {n}")
+    os.mkfifo(tmp_path/"d"/"pipe.nii")
+    assert main(["detect", str(tmp_path/"d"), "--checkpoint", str(model/"model.safetensors"), "--out", str(tmp_path/"out"), "--format", "csv,json", "--device", "cpu"]) == 1
+    said = capfd.readouterr().err
+    got = read_json(tmp_path/"out"/"detections.json")
+    assert sorted(Path(f["scan"]).name for f in got["failed"]) == sorted(bad := [f"{LATIN}.nii", "gone", "gone.nii", "pipe.nii"]) and all(f"{n}: ".replace("\udcfc", "\\udcfc") in said for n in bad)
+    assert [Path(s).name for s in got["scans"] if Path(s).name in ("ct.nii", "zzz.nii")] == ["ct.nii", "zzz.nii"] and (tmp_path/"out"/"detections.csv").is_file()
+
+def test_a_header_of_blanks_is_refused_at_once(tmp_path):
+    for text in (" "*60_000 + "x\n", "x" + " "*60_000 + "x\n", "Comment = x" + " "*60_000 + "x\n", "a: "*20_000):
+        for s in ("mha", "nrrd"):
+            (path := tmp_path/f"a.{s}").write_text(text)
+            begun = time.process_time()
+            with pytest.raises(InputError, match=f"a.{s}: header cannot be read"): read_volume(path)
+            assert time.process_time() - begun < 2
+
+def test_a_label_of_fifty_million_takes_no_memory():
+    from meld_nb.volume import instance_rows
+    a = np.zeros((3, 9, 9), np.int64); a[1,2:4,3:5] = 50_000_000; a[2,7,7] = 2_000_000_000
+    tracemalloc.start()
+    rows = instance_rows(a).values.tolist()
+    peak = tracemalloc.get_traced_memory()[1]; tracemalloc.stop()
+    assert rows == [[50_000_000, 1, 2.5, 1.5, 4.5, 3.5], [2_000_000_000, 2, 6.5, 6.5, 7.5, 7.5]] and peak < 1 << 24
+
 def test_names_in_pickles(tmp_path):
     for name in ("../../etc/passwd", "000001_01_01_1-2/../x", "/etc/passwd"):
         (path := tmp_path/"x.pkl").write_bytes(pickle.dumps({name: {}}, 2))
@@ -265,6 +352,15 @@ def test_no_patient_is_named(trees, tmp_path, capfd):
     made = {str(p): p.read_bytes().decode("latin1") for p in (tmp_path/"out").rglob("*") if p.is_file()}
     assert any(p.endswith(".png") for p in made) and any(p.endswith("detections.json") for p in made) and any(p.endswith("meta.json") for p in made)
     tell({"the output": said.out, "the errors": said.err, "a table": "".join(t.to_csv() for t in tables)} | made)
+
+
+def test_what_a_header_says_is_shown_without_control_characters(trees, tmp_path):
+    shutil.copytree(tiny.make("scan", trees), tmp_path/"d")
+    for k, p in enumerate(sorted((tmp_path/"d"/"dicom").iterdir())):
+        ds = pydicom.dcmread(p); ds.SeriesInstanceUID, ds.SeriesDescription, ds.PatientID = f"1.2.{k % 2}", "\x1b[31mEVIL\nSEG" + "x"*999, f"ID-7351-{k}"; ds.save_as(p)
+    for series, says in ((None, "holds 2 series"), ("1.2.0", "not of one patient")):
+        with pytest.raises(InputError, match=says) as e: read_volume(tmp_path/"d"/"dicom", series=series)
+        assert str(e.value).isprintable() and "7351" not in str(e.value) and "x"*99 not in str(e.value)
 
 
 # ---- sizes -------------------------------------------------------------------------------------------------------------------
