@@ -31,11 +31,13 @@ def _count(n, what): return f"{n} {what}{'' if n == 1 else 's'}"
 _QUIET = click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quiet, help="No progress: only results that go to the terminal, warnings and errors.")
 
 class _Command(click.Command):
-    "Refuses a path that is empty, as of a shell variable that is not set, and a number that is none."
+    "Refuses a path that is empty, as of a shell variable that is not set, or not UTF-8, and a number that is none."
     def parse_args(self, ctx, args):
         given, *_ = self.make_parser(ctx).parse_args(list(args))
         for p in self.params:
-            if isinstance(p.type, click.Path) and "" in _each(given.get(p.name)): raise click.BadParameter("is empty; is a shell variable not set?", ctx, p)
+            for v in _each(given.get(p.name)) if isinstance(p.type, click.Path) else ():
+                if v == "": raise click.BadParameter("is empty; is a shell variable not set?", ctx, p)
+                if isinstance(v, str) and not v.isascii() and v != v.encode(errors="ignore").decode(): raise click.BadParameter(f"{v!r} is no name in UTF-8: rename the file or folder", ctx, p)
         rest = super().parse_args(ctx, args)
         for p in self.params:
             if odd := [v for v in _each(ctx.params.get(p.name)) if isinstance(v, float) and not isfinite(v)]: raise click.BadParameter(f"{odd[0]} is no finite number", ctx, p)

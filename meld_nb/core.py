@@ -97,8 +97,11 @@ def write_json(
 def read_json(
     path:str|Path, # .json
 ):
-    "Read a JSON file. InputError if it is missing or not JSON."
-    try: return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    "Read a JSON file. InputError if it is missing, not JSON, or gives a name twice in one object."
+    def once(pairs):
+        if len(d := dict(pairs)) < len(pairs): raise ValueError(f"{next(k for k, n in Counter(k for k, _ in pairs).items() if n > 1)!r} is given twice")
+        return d
+    try: return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=once)
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
     except (ValueError, RecursionError, OSError) as e: raise InputError(f"{path}: not a JSON file ({e})") from None   # a number of 5000 digits is a ValueError
 

@@ -9,7 +9,7 @@ __all__ = ['TABLE', 'FORMATS', 'ASSETS', 'BUNDLED', 'operating_points', 'expecte
            'model_card', 'bundle']
 
 # %% ../nbs/lib/50_export.ipynb #801be5bb
-import base64, hashlib, importlib.resources, io, json, re, warnings
+import base64, contextlib, hashlib, importlib.resources, io, json, re, warnings
 from collections import Counter
 from pathlib import Path
 
@@ -242,6 +242,14 @@ def _notes(source, table):
                      + "). A lower score than any that was counted is shown as unknown.")
 
 # %% ../nbs/lib/50_export.ipynb #5c01b621
+@contextlib.contextmanager
+def _silent():
+    "Without the warnings of what reads and writes DICOM: they show values of the header."
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom|highdicom")
+        yield
+
+@_silent()
 def dicom_sr(
     folder:str|Path,  # of the DICOM series
     volume, table,    # Volume read from it; table of `scan_table`
@@ -255,15 +263,12 @@ def dicom_sr(
     slices, geometry = _evidence(folder, series)
     native = volume.world @ volume.native.inverse()
     if np.abs(native.matrix - geometry.world.matrix).max() > 1e-3: raise InputError(f"{folder}: the volume is not that of the series: it lies elsewhere, or has another spacing")
-    if "FrameOfReferenceUID" not in slices[0]: raise InputError(f"{slices[0].filename}: DICOM tag FrameOfReferenceUID is missing: positions would have no meaning")
     algorithm = sr.AlgorithmIdentification(name=f"meld_nb ({source['notice']})", version=__version__, parameters=[f"checkpoint SHA-256 {source['checkpoint_sha256']}", f"trained on {source['trained_on']}"])
     whole = sr.MeasurementsAndQualitativeEvaluations(sr.TrackingIdentifier(generate_uid(), "MELD scan"), measurements=[_measured(sr, codes, algorithm, "DETECTIONS", "Number of detections", len(table))])
     groups = [_group(sr, codes, d, native, slices, algorithm, source) for d in table.sort_values("rank").itertuples()]
     device = sr.ObserverContext(codes.DCM.Device, sr.DeviceObserverIdentifyingAttributes(uid=generate_uid(entropy_srcs=["meld_nb", source["checkpoint_sha256"]]), name="meld_nb", model_name=Path(source["checkpoint"]).name[:64]))
     report = sr.MeasurementReport(sr.ObservationContext(observer_device_context=device), codes.LN.CTUnspecifiedBodyRegion, [whole, *groups], title=codes.DCM.ImagingMeasurementReport, referenced_images=slices)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*person name")          # of the series itself, taken over as it is
-        return sr.Comprehensive3DSR(slices, report, series_instance_uid=generate_uid(), series_number=9001, sop_instance_uid=generate_uid(), instance_number=1, manufacturer="meld_nb", software_versions=__version__,
+    return sr.Comprehensive3DSR(slices, report, series_instance_uid=generate_uid(), series_number=9001, sop_instance_uid=generate_uid(), instance_number=1, manufacturer="meld_nb", software_versions=__version__,
                                 is_complete=True, is_final=False, is_verified=False, content_qualification="RESEARCH", series_description=f"MELD lesion detections: {source['notice']}")
 
 def highdicom_sr(): # module
@@ -275,13 +280,19 @@ def highdicom_sr(): # module
 def _evidence(folder, series):
     "Headers of a series' slices in the order of the volume, with empty values for what a report needs and an anonymised series may lack; its geometry."
     import pydicom
+    from pydicom.valuerep import DA, TM
     found = dicom_series(folder) if Path(folder).is_dir() else {}
     if not found: raise InputError(f"{folder}: DICOM SR refers to a DICOM series, and this is none")
     if series is None and len(found) > 1 or series is not None and series not in found: raise InputError(f"{folder}: holds {len(found)} series, choose one by series= (--series on the command line)")
     files, geometry = order_slices(found[series or next(iter(found))])
     slices = [pydicom.dcmread(f, stop_before_pixels=True) for f in files]
     for ds in slices:
+        for tag in ("SOPClassUID","SOPInstanceUID","SeriesInstanceUID","StudyInstanceUID","FrameOfReferenceUID"):
+            if not ds.get(tag): raise InputError(f"{ds.filename}: DICOM tag {tag} is missing: a report refers to it")
         for tag in ("PatientID","PatientName","PatientBirthDate","PatientSex","AccessionNumber","StudyID","StudyDate","StudyTime"): ds.setdefault(tag, "")
+    for tag, read in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM), ("PatientSex", lambda v: ["", "M", "F", "O"].index(v or ""))):
+        try: read(slices[0].get(tag))
+        except Exception: raise InputError(f"{slices[0].filename}: DICOM tag {tag} has no valid value, and a report takes it over: mend it or empty it") from None   # what it is stays unsaid
     return slices, geometry
 
 def _group(sr, codes, d, native, slices, algorithm, source):
@@ -355,6 +366,7 @@ def output_files(
     each = dict(nifti="labels/{}.nii.gz", slicer="slicer/{}.mrk.json", png="overlays/{}_[0-9][0-9][0-9][0-9].png", html="pages/{}.html", sr="sr/{}.dcm")
     return [n for f, these in dict(csv=("detections.csv", "members.csv"), json=("detections.json",)).items() if f in formats for n in these] + [each[f].format(_file(n)) for n in names for f in each if f in formats]
 
+@_silent()
 def detect_scan(
     path:str|Path,      # of the scan, as for `read_volume`
     model, source:dict, # of `load_model`, and its `model_source`

@@ -696,6 +696,7 @@ HUGE = 10**400
 coco, monai, nnd = boxes("coco.json"), boxes("monai.json"), boxes("ct_boxes.json")
 in_coco = lambda part, k, **values: js("coco.json", lambda d: d[part].__setitem__(k, d[part][k] | values))
 coco.refused("COCO: two images of one id", in_coco("images", 1, id=1), "coco.json: image 1: id is 1, as of an image before it; expected each id once …")
+coco.refused("COCO: a key twice in an annotation", sub("coco.json", '"id": 2, "image_id": 2,', '"id": 2, "image_id": 1, "image_id": 2,'), "coco.json: not a JSON file ('image_id' is given twice)")
 coco.refused("COCO: an image without an id", js("coco.json", lambda d: d["images"][0].pop("id")), "coco.json: image 0: id is None, expected text or a number")
 for what, part in (("image", "images"), ("annotation", "annotations")):
     for value in (1, None): coco.refused(f"COCO: {value} in place of an {what}", js("coco.json", lambda d, part=part, value=value: d.update({part: [value]})), f"coco.json: {what} 0 is {value}, expected a JSON object")
@@ -706,6 +707,7 @@ coco.refused("COCO: a score of 10^400", in_coco("annotations", 1, score=HUGE), "
 coco.refused("COCO: a slice of 10^19", in_coco("images", 1, slice=10**19), "coco.json: annotation id 2: box [4.5, 5.5, 1e+19, …] (x1, y1, z1, x2, y2, z2), expected numbers below 1e9 with the first corner first")
 for c in ("patient_id", "expert", "lesion_id"): coco.refused(f"COCO: a {c} that is a list", in_coco("annotations", 1, **{c: ["a"]}), f"coco.json: annotation id 2: {c} is ['a'], expected text or a number")
 coco.refused("COCO: a volume that is an object", in_coco("images", 1, volume=dict(a=1)), "coco.json: annotation id 2: scan is {'a': 1}, expected text or a number")
+monai.refused("MONAI: a list of scans twice", edit("monai.json", lambda b: b.replace(b'{"validation": ', b'{"validation": [], "validation": ')), "monai.json: not a JSON file ('validation' is given twice)")
 in_monai = lambda **values: js("monai.json", lambda d: d["validation"][0].update(values))
 monai.refused("MONAI: a score in place of a list", in_monai(score=.5), "monai.json: validation[0]: score is 0.5, expected a list of a value for each box")
 monai.refused("MONAI: no image", js("monai.json", lambda d: d["validation"][0].pop("image")), "monai.json: validation[0], box 0: no name of a scan")

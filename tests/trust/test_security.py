@@ -2,7 +2,7 @@
 
     pytest tests/trust -q
 """
-import contextlib, gzip, html.parser, io, json, os, pickle, shutil, struct, subprocess, sys, time, tracemalloc, zipfile, zlib
+import contextlib, gzip, html.parser, io, json, os, pickle, shutil, struct, subprocess, sys, time, tracemalloc, warnings, zipfile, zlib
 from pathlib import Path
 
 import numpy as np
@@ -352,6 +352,38 @@ def test_no_patient_is_named(trees, tmp_path, capfd):
     made = {str(p): p.read_bytes().decode("latin1") for p in (tmp_path/"out").rglob("*") if p.is_file()}
     assert any(p.endswith(".png") for p in made) and any(p.endswith("detections.json") for p in made) and any(p.endswith("meta.json") for p in made)
     tell({"the output": said.out, "the errors": said.err, "a table": "".join(t.to_csv() for t in tables)} | made)
+
+def set_raw(folder, **values):
+    "Values in the headers that pydicom would not write."
+    for p in folder.rglob("*.dcm"):
+        ds = pydicom.dcmread(p)
+        for k, v in values.items():
+            if v is None: del ds[k]; continue
+            tag = pydicom.tag.Tag(k)
+            ds[tag] = pydicom.dataelem.RawDataElement(tag, pydicom.datadict.dictionary_VR(tag), len(v), v.encode(), 0, False, True)
+        ds.save_as(p)
+
+SPOILT = dict(PatientBirthDate="1952-02-29", PatientSex="QUITE-SECRET", StudyDate="2011-07-SECRET", StudyTime="SECRET:15", StudyInstanceUID="SECRET..1", SOPInstanceUID="SECRET..1", PatientID="SECRET"*20 + "ID", PatientName="SECRET"*20, ReferringPhysicianName="SECRET"*20, StudyDescription="SECRET"*20)
+
+@pytest.mark.parametrize("tag", [*SPOILT, *("no " + t for t in ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"))])
+def test_no_report_shows_a_value_of_the_header(tag, trees, tmp_path, capfd):
+    "A value that a report cannot take over is refused by its tag; no warning shows one that it can."
+    pytest.importorskip("highdicom")
+    shutil.copytree(tiny.make("nih_ln", trees), tmp_path/"nih_ln")
+    set_raw(tmp_path/"nih_ln", **{tag.removeprefix("no "): SPOILT.get(tag)})
+    series = next((tmp_path/"nih_ln").rglob("*.dcm")).parent
+    model = str(tiny.make("checkpoint", trees)/"model.safetensors")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        code = main(["detect", str(series), "--checkpoint", model, "--out", str(tmp_path/"out"), "--format", "sr,json,csv", "--device", "cpu"])
+    said = capfd.readouterr()
+    made = {str(p): p.read_bytes().decode("latin1") for p in (tmp_path/"out").rglob("*") if p.is_file() and p.suffix != ".dcm"}
+    for where, text in dict(out=said.out, err=said.err, warnings="\n".join(str(w.message) for w in warned), **made).items(): assert SPOILT.get(tag, "SECRET") not in text, f"{where}: {text}"
+    assert not [w for w in warned if "pydicom" in w.filename]
+    lines = [l for l in said.err.splitlines() if "phantoms" not in l and "operating points" not in l]
+    if tag.startswith("no ") or tag in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"):
+        assert code == 1 and len(lines) == 1 and f".dcm: DICOM tag {tag.removeprefix('no ')} " in lines[0], said.err
+    else: assert code == 0 and not lines and any((tmp_path/"out"/"sr").iterdir()), said.err
 
 
 def test_what_a_header_says_is_shown_without_control_characters(trees, tmp_path):
