@@ -313,7 +313,7 @@ def detect(scans, checkpoint, out, formats, experts, series, spacing, orientatio
     if preset not in ("auto", *WINDOWS): raise InputError(f"--window: no window is called {preset!r}; there are: auto, {', '.join(WINDOWS)}")
     if "sr" in formats: highdicom_sr()
     if "sr" in formats and click.get_current_context().get_parameter_source("checkpoint") != click.core.ParameterSource.COMMANDLINE: raise InputError("--format sr: a report for an archive needs the model named by --checkpoint")
-    ours = {p.resolve() for f in written(out) for p in out.glob(f)}              # of an earlier call, in the folder that is looked through
+    ours = {p.resolve() for d in (out, *scans) for f in written(d) if f.startswith("labels/") for p in d.glob(f)}   # label maps of an earlier call
     found, failed = scan_names(p for s in scans for p in ([f for f in find_scans(s, skip=[out]) if f.resolve() not in ours] if s.is_dir() else [s])), []
     if not found: raise InputError(f"{scans[0]}: no scans in it but the results of an earlier call")
     if series and not any(p.is_dir() for p in found.values()): raise InputError(f"--series: {next(iter(found.values()))} is a file; series are for DICOM folders")

@@ -272,7 +272,7 @@ def mine_files(
     **options,             # of `train_embedding`
 ) -> dict: # what mine.json holds
     "MAM and NRM on files: mined and ignored boxes in the predictions' format, the review sheet, theta's curve, a record. InputError in one line."
-    check_ranges(locals(), dict(theta="[0,inf) or None", fdr="(0,1]", sigma="[0,1]", review="int [0,inf)"))
+    check_ranges(locals(), dict(theta="[0,inf) or None", fdr="(0,1]", sigma="[0,1]", min_score="(-inf,inf)", review="int [0,inf)"))
     out, marks = Path(out), read_boxes(annotations, scored=False, world=world)
     found = read_boxes(predictions, world=world, images=marks.content.get("images") if marks.kind == "coco" and isinstance(marks.content, dict) else None)
     _need_annotations(marks)
