@@ -787,6 +787,7 @@ report = par.reading("`meld report`", meld("report", "{d}", "--out", "{d}/report
 report.refused("a list as the record of a run", record("[1]"), "run.json: found a list, expected the record of a run")
 report.refused("a number as the jobs of a run", record('{"jobs": 5}'), "run.json: jobs is 5, expected a dict")
 par.reading("`meld report --release`", meld("report", "{d}", "--release")).refused("the record of no run", record("{}"), "run.json: no such file, or not the record of a run")
+par.reading("`meld check`", meld("check", "own", "{d}/l\udcfcna")).refused("a name that is not UTF-8", nothing, "Invalid value for 'ROOT': … is no name in UTF-8: rename the file or folder")
 par.reading("`meld check`", meld("check", "deeplessien", "{d}")).refused("a data set that does not exist", nothing, "no data set is called 'deeplessien'; there are: deeplesion, luna16, lits, nih_ln")
 par.reading("`meld phantom`", meld("phantom", "{d}/world", "--profile", "{d}/own.yaml")).refused("a world parameter that does not exist", write("own.yaml", "patients: 3"), "world parameter 'patients' is unknown; there are: train, val, …")
 
