@@ -271,7 +271,7 @@ def _place(places, name, where, root):
     "The scan of that name. Folders in a name have to be the last ones of the scan's path, and a suffix the scan's: another patient's may be called alike."
     *folders, last = [n for n in name.split("/") if n not in ("", ".")] or [""]
     under = lambda p: not folders or any(list((r/p.relative_to(root)).parts[:-1][-len(folders):]) == folders for r in (root.absolute(), root.resolve()))
-    like = [p for p in places.get(scan_name(last), []) if p.is_file() or _is_scan(p)]
+    like = [p for p in places.get(scan_name(last), []) if p.is_file() or p.is_dir() and _is_scan(p)]
     found = [p for p in like if under(p) and _image_suffix(last) in ("", _image_suffix(p.name))]
     for best in (lambda p: p.name == last, lambda p: scan_name(p.relative_to(root).as_posix()) == scan_name(name), lambda p: scan_name(p.name) == scan_name(last)): found = list(filter(best, found)) or found
     there = sorted(p.relative_to(root).as_posix() for p in like) or sorted(places)

@@ -3,7 +3,7 @@
     pytest tests/trust -q
     python tests/trust/test_bad_input.py --write-docs      # docs/bad_input.md, from the cases below
 """
-import contextlib, functools, gzip, io, json, pickle, re, shutil, struct, sys
+import contextlib, functools, gzip, io, json, os, pickle, re, shutil, struct, sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -652,6 +652,7 @@ def named(name): return cell(OWN, 0, volume_id=name)
 for name in ("ann/ct", "../../etc/ct.nii", "/x/ct.nii", "/data/bob/ct.nii", "bob/ct.mha", "ct.mha"):
     check_own.refused(f"a scan of another place or kind, {name}", named(name), f"error: …{OWN}: row 0 (line 2): scan '{name}' is not below …")
 check_own.handled("the whole path of a scan, and a bare name", lambda d: both(named(str(d/"ann"/"scan.nii")), cell(OWN, 1, volume_id="ct"))(d), has("0 errors"), "found")
+check_own.refused("a pipe in place of a scan", lambda d: ((d/"bob"/"ct.nii").unlink(), os.mkfifo(d/"bob"/"ct.nii")), f"error: …{OWN}: row 1 (line 3): scan 'bob/ct' is not below …")
 def beside(d): write_volume(read_volume(d/"bob"/"ct.nii"), d/"bob"/"ct.mha")
 check_own.refused("two scans that differ in their suffix", beside, f"error: …{OWN}: row 1 (line 3): scan 'bob/ct' may be …ct.mha or …ct.nii: give its path below …, with its suffix")
 check_own.handled("two scans that differ in their suffix, one of them named with it", both(beside, cell(OWN, 1, volume_id="bob/ct.nii")), has("0 errors"), "that one is read")
