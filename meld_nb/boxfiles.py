@@ -268,9 +268,10 @@ def _places(root):
 def _image_suffix(name): return name[len(scan_name(name)):].lower().removesuffix(".gz")
 
 def _place(places, name, where, root):
-    "The scan of that name. Folders in a name have to be the last ones of the scan's path, and a suffix the scan's: another patient's may be called alike."
+    "The scan of that name. Folders in a name have to be the last ones of the scan's path, of another machine's absolute path those below `root`, and a suffix the scan's: another patient's may be called alike."
     *folders, last = [n for n in name.split("/") if n not in ("", ".")] or [""]
-    under = lambda p: not folders or any(list((r/p.relative_to(root)).parts[:-1][-len(folders):]) == folders for r in (root.absolute(), root.resolve()))
+    inside = lambda p: list(p.relative_to(root).parts[:-1])
+    under = lambda p: not folders or name.startswith("/") and inside(p) == folders[len(folders) - len(inside(p)):] or any(list((r/p.relative_to(root)).parts[:-1][-len(folders):]) == folders for r in (root.absolute(), root.resolve()))
     like = [p for p in places.get(scan_name(last), []) if p.is_file() or p.is_dir() and _is_scan(p)]
     found = [p for p in like if under(p) and _image_suffix(last) in ("", _image_suffix(p.name))]
     for best in (lambda p: p.name == last, lambda p: scan_name(p.relative_to(root).as_posix()) == scan_name(name), lambda p: scan_name(p.name) == scan_name(last)): found = list(filter(best, found)) or found

@@ -649,9 +649,11 @@ from meld_nb.boxfiles import box_tables, named_scans, read_boxes
 OWN = "boxes.csv"
 check_own = Kind("Boxes of one's own", "own", "`meld check own`", meld("check", "own", "{d}"))
 def named(name): return cell(OWN, 0, volume_id=name)
-for name in ("ann/ct", "../../etc/ct.nii", "/x/ct.nii", "/data/bob/ct.nii", "bob/ct.mha", "ct.mha"):
+for name in ("ann/ct", "../../etc/ct.nii", "/x/ct.nii", "/data/tom/ct.nii", "bob/ct.mha", "ct.mha"):
     check_own.refused(f"a scan of another place or kind, {name}", named(name), f"error: …{OWN}: row 0 (line 2): scan '{name}' is not below …")
 check_own.handled("the whole path of a scan, and a bare name", lambda d: both(named(str(d/"ann"/"scan.nii")), cell(OWN, 1, volume_id="ct"))(d), has("0 errors"), "found")
+check_own.handled("the path of a scan on another machine", named("/data/bob/ct.nii"), has("0 errors"), "found by the folders below the data set")
+check_own.handled("the path of a scan on another machine, and no folders here", lambda d: (shutil.move(d/"bob"/"ct.nii", d/"one.nii"), table(OWN, lambda t: t.assign(volume_id="/data/bob/one.nii"))(d)), has("0 errors"), "found by its name, which is alone")
 check_own.refused("a pipe in place of a scan", lambda d: ((d/"bob"/"ct.nii").unlink(), os.mkfifo(d/"bob"/"ct.nii")), f"error: …{OWN}: row 1 (line 3): scan 'bob/ct' is not below …")
 def beside(d): write_volume(read_volume(d/"bob"/"ct.nii"), d/"bob"/"ct.mha")
 check_own.refused("two scans that differ in their suffix", beside, f"error: …{OWN}: row 1 (line 3): scan 'bob/ct' may be …ct.mha or …ct.nii: give its path below …, with its suffix")
