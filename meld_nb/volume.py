@@ -189,7 +189,9 @@ def _last_line(error): return [l for l in str(error).splitlines() if l.strip()][
 def _geometry(image, path, spacing=None):
     if not np.isfinite([*image.GetOrigin(), *image.GetDirection()]).all() or abs(np.linalg.det(np.reshape(image.GetDirection(), (3, 3)))) < .1:
         raise InputError(f"{path}: its header has an origin of {image.GetOrigin()} and a direction of {image.GetDirection()}, expected finite numbers and three different axes")
-    return Geometry(tuple(image.GetSize()), _spacing(image.GetSpacing() if spacing is None else spacing, f"{path}: "), tuple(image.GetOrigin()), np.array(image.GetDirection()).reshape(3, 3))
+    axes = np.reshape(image.GetDirection(), (3, 3))
+    if np.abs(axes.T @ axes - np.eye(3)).max() > 2e-3: raise InputError(f"{path}: its axes, {axes.T.round(4).tolist()}, are not of length 1 and at right angles: a tilted gantry or a shear is not read")
+    return Geometry(tuple(image.GetSize()), _spacing(image.GetSpacing() if spacing is None else spacing, f"{path}: "), tuple(image.GetOrigin()), axes)
 
 _NIFTI = dict(pixdim=("4f", 76), vox_offset=("f", 108), scaling=("2f", 112), units=("B", 123), forms=("2h", 252), quatern=("6f", 256), srow=("12f", 280))   # where a header has what
 

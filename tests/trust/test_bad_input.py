@@ -224,6 +224,8 @@ mhd.refused("fewer voxels than the header says", cut("ct.raw"), "ct.mhd: cut sho
 mhd.handled("a TransformMatrix that flips two axes", sub(MHD, "TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = -1 0 0 0 -1 0 0 0 1"), flipped, "turned to LPS; tables stay in the file's order")
 mhd.handled("big endian", both(sub(MHD, "BinaryDataByteOrderMSB = False", "BinaryDataByteOrderMSB = True"), edit("ct.raw", lambda b: np.frombuffer(b, "<i2").astype(">i2").tobytes())), same, "the same voxels")
 mhd.refused("a TransformMatrix of zeros", sub(MHD, "TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = 0 0 0 0 0 0 0 0 0"), "ct.mhd: its header has an origin of … and a direction of (0.0, 0.0, …), expected finite numbers and three different axes")
+for what, m in (("shears", "1 0 0 0 1 0 0 0.1228 0.9924"), ("stretches", "1 0 0 0 1 0 0 0 1.5")):
+    mhd.refused(f"a TransformMatrix that {what}", sub(MHD, "TransformMatrix = 1 0 0 0 1 0 0 0 1", f"TransformMatrix = {m}"), "ct.mhd: its axes, …, are not of length 1 and at right angles: a tilted gantry or a shear is not read")
 mhd.refused("a TransformMatrix with NaN", sub(MHD, "TransformMatrix = 1 0", "TransformMatrix = nan 0"), "ct.mhd: its transformmatrix is 'nan 0 0 0 1 0 0 0 1', expected finite numbers")
 mhd.refused("an Offset of NaN", sub(MHD, "Offset = -7", "Offset = nan"), "ct.mhd: its offset is 'nan -8 30', expected finite numbers")
 mhd.refused("no spacing", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"", b)), "ct.mhd: its header has no spacing: give spacing=(x,y,z) in mm")
