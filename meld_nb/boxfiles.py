@@ -18,6 +18,7 @@ from .core import InputError, atomic_path, read_json, write_json
 from .datasets import load_volume
 from .deeplesion import BOX_PAD_PX, read_deeplesion, safe_unpickle
 from .frames import Frame
+from .overlap import MOST
 from .slices import to_grid
 from .tables import TextTable, check
 from .volume import SUFFIXES, read_geometry, read_volume, volume_row
@@ -45,8 +46,8 @@ def _table(rows, path, mm=False):
     df["scan"], df["score"] = df.scan.astype(str).astype(object), df.score.astype(float)
     b = np.array(df.pop("box").tolist(), float).reshape(-1, 6)
     for c, v in zip(_BOX, b.T): df[c] = v
-    bad = ~(np.abs(b) < 1e9).all(1) | (b[:,3:] < b[:,:3]).any(1)
-    if bad.any(): raise InputError(f"{path}: {df['at'][bad.argmax()]}: box {b[bad.argmax()].tolist()} (x1, y1, z1, x2, y2, z2), expected numbers below 1e9 with the first corner first")
+    bad = ~(np.abs(b) < MOST).all(1) | (b[:,3:] < b[:,:3]).any(1)
+    if bad.any(): raise InputError(f"{path}: {df['at'][bad.argmax()]}: box {b[bad.argmax()].tolist()} (x1, y1, z1, x2, y2, z2), expected numbers below {MOST:g} with the first corner first")
     return df if mm else df.assign(**_whole_slices(df))
 
 def _whole_slices(df):

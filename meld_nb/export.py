@@ -65,8 +65,7 @@ def with_operating_points(
     if expert not in experts: raise InputError(f"{path}: no expert {expert!r}; it has: {', '.join(experts) or 'none, so it is no detector of this project'}")
     points = operating_points(froc, measured_on, length_mm=length_mm)
     meta = head.get("meta", {})
-    if not isinstance(meta.get("operating_points", {}), dict): raise InputError(f"{path}: its operating points are {meta['operating_points']!r:.60}, expected a curve for each expert")
-    write_tensors(tensors, out or path, **head | {"meta": meta | {"operating_points": meta.get("operating_points", {}) | {expert: points}}})
+    write_tensors(tensors, out or path, **head | {"meta": meta | {"operating_points": _curves(meta, path) | {expert: points}}})
     return points
 
 def model_source(
@@ -74,12 +73,17 @@ def model_source(
     path:str|Path,   # its file
 ) -> dict: # checkpoint, checkpoint_sha256, trained_on, stamp, notice, operating_points
     "What every output says of the model behind it. InputError if the file's operating points are none."
-    points = model.meta.get("operating_points", {})
-    if not isinstance(points, dict): raise InputError(f"{path}: its operating points are {points!r:.60}, expected a curve for each expert")
-    for e, p in points.items(): _check_points(p, f"{path}: its operating points of {e}")
+    points = _curves(model.meta, path)
     trained = str(model.meta.get("data", "unknown data"))
     stamp = "phantom-trained" if trained.startswith("phantom") else ""
     return dict(checkpoint=str(path), checkpoint_sha256=sha256(path), trained_on=trained, stamp=stamp, notice=", ".join(filter(None, [stamp, "not for clinical use"])), operating_points=points)
+
+def _curves(meta, path):
+    "The operating points of a checkpoint: expert -> curve. InputError if they are none."
+    points = meta.get("operating_points", {})
+    if not isinstance(points, dict): raise InputError(f"{path}: its operating points are {points!r:.60}, expected a curve for each expert")
+    for e, p in points.items(): _check_points(p, f"{path}: its operating points of {e}")
+    return points
 
 def _check_points(p, where):
     "InputError if a curve is not as `operating_points` makes it."

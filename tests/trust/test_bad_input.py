@@ -662,8 +662,8 @@ check_own.refused("two scans that differ in their suffix", beside, f"error: …{
 check_own.handled("two scans that differ in their suffix, one of them named with it", both(beside, cell(OWN, 1, volume_id="bob/ct.nii")), has("0 errors"), "that one is read")
 check_own.refused("boxes on two scans that differ in their suffix", both(beside, cell(OWN, 0, volume_id="bob/ct.mha"), cell(OWN, 1, volume_id="bob/ct.nii")), f"error: …{OWN}: row 1 (line 3): scan 'bob/ct.nii' is …ct.nii, and another …ct.mha: scans that differ in their suffix alone have one name; rename one of them")
 for z in ("0,1e300", "-1e300,3"):
-    check_own.refused(f"slices z1, z2 of {z}", write(OWN, f"volume_id,z1,z2,x1,y1,x2,y2\nbob/ct,{z},4,6,12,14\n"), f"error: …{OWN}: row 0 (line 2): box [4.0, 6.0, …] (x1, y1, z1, x2, y2, z2), expected numbers below 1e9 with the first corner first")
-check_own.refused("a slice z of 1e300", cell(OWN, 0, z="1e300"), f"error: …{OWN}: row 0 (line 2): box [5.0, 6.0, 1e+300, …] (x1, y1, z1, x2, y2, z2), expected numbers below 1e9 with the first corner first")
+    check_own.refused(f"slices z1, z2 of {z}", write(OWN, f"volume_id,z1,z2,x1,y1,x2,y2\nbob/ct,{z},4,6,12,14\n"), f"error: …{OWN}: row 0 (line 2): box [4.0, 6.0, …] (x1, y1, z1, x2, y2, z2), expected numbers below 1e+09 with the first corner first")
+check_own.refused("a slice z of 1e300", cell(OWN, 0, z="1e300"), f"error: …{OWN}: row 0 (line 2): box [5.0, 6.0, 1e+300, …] (x1, y1, z1, x2, y2, z2), expected numbers below 1e+09 with the first corner first")
 
 H = "volume_id,z,x1,y1,x2,y2\n"
 scans_csv = lambda *rows: write("scans.csv", "volume_id,patient_id\n" + "".join(f"{r}\n" for r in rows))
@@ -709,7 +709,7 @@ coco.refused("COCO: an id that is a list", in_coco("images", 0, id=[1]), "coco.j
 coco.refused("COCO: an image_id that is a list", in_coco("annotations", 0, image_id=[1]), "coco.json: annotation 0: image_id is [1], expected text or a number")
 coco.refused("COCO: a box of 10^400", in_coco("annotations", 1, bbox=[5, 6, HUGE, 8]), "coco.json: annotation id 2: bbox is [5, 6, 1000…, expected 4 finite numbers")
 coco.refused("COCO: a score of 10^400", in_coco("annotations", 1, score=HUGE), "coco.json: annotation id 2: score is 1000…, expected a finite number")
-coco.refused("COCO: a slice of 10^19", in_coco("images", 1, slice=10**19), "coco.json: annotation id 2: box [4.5, 5.5, 1e+19, …] (x1, y1, z1, x2, y2, z2), expected numbers below 1e9 with the first corner first")
+coco.refused("COCO: a slice of 10^19", in_coco("images", 1, slice=10**19), "coco.json: annotation id 2: box [4.5, 5.5, 1e+19, …] (x1, y1, z1, x2, y2, z2), expected numbers below 1e+09 with the first corner first")
 for c in ("patient_id", "expert", "lesion_id"): coco.refused(f"COCO: a {c} that is a list", in_coco("annotations", 1, **{c: ["a"]}), f"coco.json: annotation id 2: {c} is ['a'], expected text or a number")
 coco.refused("COCO: a volume that is an object", in_coco("images", 1, volume=dict(a=1)), "coco.json: annotation id 2: scan is {'a': 1}, expected text or a number")
 monai.refused("MONAI: a list of scans twice", edit("monai.json", lambda b: b.replace(b'{"validation": ', b'{"validation": [], "validation": ')), "monai.json: not a JSON file ('validation' is given twice)")
@@ -719,7 +719,7 @@ monai.refused("MONAI: no image", js("monai.json", lambda d: d["validation"][0].p
 monai.refused("MONAI: an image that is a list", in_monai(image=["bob/ct.nii"]), "monai.json: validation[0], box 0: scan is ['bob/ct.nii'], expected text or a number")
 for value in (None, 3, dict(a=1), "abcdef"): monai.refused(f"MONAI: a box that is {value}", in_monai(box=value), f"monai.json: validation[0]: box is {value!r}, expected a list of boxes")
 monai.refused("MONAI: a box of 10^400", in_monai(box=[[0, 0, HUGE, 4, 4, 4]]), "monai.json: validation[0], box 0: box is [0, 0, 1000…, expected 6 finite numbers")
-monai.refused("MONAI: a box of 1e290", in_monai(box=[[0, 0, 4, 1e290, 4, 4]]), "monai.json: validation[0], box 0: box …, expected numbers below 1e9 with the first corner first")
+monai.refused("MONAI: a box of 1e290", in_monai(box=[[0, 0, 4, 1e290, 4, 4]]), "monai.json: validation[0], box 0: box …, expected numbers below 1e+09 with the first corner first")
 monai.refused("MONAI: a patient_id that is a list", in_monai(patient_id=["p"]), "monai.json: validation[0], box 0: patient_id is ['p'], expected text or a number")
 monai.refused("MONAI: a scan of another place", in_monai(image="/datasets/ct.nii"), "monai.json: validation[0], box 0: scan '/datasets/ct.nii' is not below …; there is bob/ct.nii")
 in_nnd = lambda **values: js("ct_boxes.json", lambda d: d.update(values))
@@ -727,7 +727,7 @@ for value in (None, 3, dict(a=1)): nnd.refused(f"nnDetection: pred_boxes that is
 for c in ("pred_scores", "expert"):
     for value in (None, 3, dict(a=1), "a"): nnd.refused(f"nnDetection: {c} that is {value}", in_nnd(**{c: value}), f"ct_boxes.json: {c} is {value!r}, expected a list of a value for each box")
 nnd.refused("nnDetection: a score of 10^400", in_nnd(pred_scores=[HUGE]), "ct_boxes.json: box 0: score is 1000…, expected a finite number")
-nnd.refused("nnDetection: a slice of 1e300", in_nnd(pred_boxes=[[0, 3, 1e299, 9, 3, 9]]), "ct_boxes.json: ct, box 0: box …, expected numbers below 1e9 with the first corner first")
+nnd.refused("nnDetection: a slice of 1e300", in_nnd(pred_boxes=[[0, 3, 1e299, 9, 3, 9]]), "ct_boxes.json: ct, box 0: box …, expected numbers below 1e+09 with the first corner first")
 nnd.reading("`read_boxes`", lambda d: read_boxes(d/"ct_boxes.pkl")).refused("nnDetection: pickled, with a number of 5000 digits", lambda d: (d/"ct_boxes.pkl").write_bytes(pickle.dumps(dict(pred_boxes=[[1, 5, 3, 12, 4, 10**5000]], pred_scores=[.5]))), "ct_boxes.pkl: box 0: box is a number of thousands of digits, expected 6 finite numbers")
 nnd.refused("nnDetection: a patient_id that is a list", in_nnd(patient_id=[1]), "ct_boxes.json: ct, box 0: patient_id is [1], expected text or a number")
 
