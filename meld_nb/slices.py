@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import DATASET_NAMES, ORGANS, ROLES, InputError, atomic_path, new_array, progress, read_json, rng, sha256, write_json
+from .core import DATASET_NAMES, ORGANS, ROLES, InputError, atomic_path, check_ranges, new_array, progress, read_json, rng, sha256, write_json
 from .tables import RECIST
 from .frames import Frame
 from .datasets import load_instances, load_volume
@@ -484,6 +484,7 @@ def batches(
     if composition is None: groups, composition = {"": np.arange(len(samples))}, {"": batch_size}
     else:
         groups = {g: np.flatnonzero(samples.group.isin(g.split("+"))) for g in composition}
+        for k, (g, n) in enumerate(composition.items()): check_ranges({f"composition: {g}": n}, {f"composition: {g}": f"int [{int(k == 0 and steps is None)},inf)"})   # the first counts the steps
         if sum(composition.values()) != batch_size: raise InputError(f"composition {composition} adds up to {sum(composition.values())}, expected the batch size {batch_size}")
         if len(samples) != sum(map(len, groups.values())) or not all(map(len, groups.values())):
             raise InputError(f"composition names {', '.join(composition)}; the samples are of {', '.join(samples.group.unique())}")

@@ -70,9 +70,13 @@ STUDY = dict(chapters=None,           # names, or "all": every notebook there is
              annotated=[.6],          # shares of the lesions that the phantom's annotator marks, beside the world's own
              gpus=0)                  # jobs at a time that use a GPU, each one of them; 0: no limit
 SHARED = ("seed", "data", "shards")   # reach every chapter that declares them
-RANGES = {"mam_theta": "[0,inf)", **dict.fromkeys(("nrm_sigma", "fdr", "precision", "nrm_precision", "min_score", "score", "hard_score", "organ_score", "iou", "near", "hard_iou", "annotated", "level"), "[0,1]"),
-          "stack_iou": "[0,1)", **dict.fromkeys(("lr", "mm", "every_mm", "pixel_mm"), "(0,inf)"), **dict.fromkeys(("added_ratio", "gamma", "fp", "fps"), "[0,inf)"),
-          **dict.fromkeys(("epochs", "batch", "draws", "repeats", "patch", "emb", "px", "steps", "slabs", "single"), "int [1,inf)"), **dict.fromkeys(("workers", "steps_per_epoch", "added_in_batch"), "int [0,inf)")}  # of numbers, by name, in whichever chapter
+RANGES = {name: interval for interval, names in {   # of numbers, by name, in whichever chapter
+    "[0,1]": "nrm_sigma fdr precision nrm_precision min_score score hard_score organ_score iou near hard_iou annotated level", "[0,1)": "stack_iou scale",
+    "[0,inf)": "mam_theta theta added_ratio gamma fp fps views shift jitter noise", "(0,inf)": "lr detector_lr mm every_mm pixel_mm perplexity gpu_ms slices_a_lesion",
+    "int [0,inf)": "workers steps_per_epoch added_in_batch shard gpus", "int [0,4294967295]": "seed", "int [32,inf)": "size_px",
+    "int [1,inf)": "shards epochs batch draws repeats patch emb px steps slabs single triplets embedding_steps universal_in_batch single_in_batch n most places test_slices"
+                   " volume_slices slow_slices peer_slices peer_images froc_volumes loop_at mam_patients mam_annotations mam_proposals boxes scan_px scan_slices stream_slices stream_px",
+    }.items() for name in names.split()}
 
 def _study_dir(study=None):
     return Path(study or os.environ.get("MELD_STUDY") or repo_root()/"nbs"/"study").resolve()
@@ -95,7 +99,8 @@ def _check_study(values):
     for a in trained: arm_of(a)
     if (twice := [a for a in trained if trained.count(a) > 1]): raise InputError(f"study: {twice[0]} is there twice among arms, points and shares")
     if values.get("arms") == []: raise InputError("study.arms: expected one or more, found none")
-    if values.get("shards", 1) < 1: raise InputError(f"study.shards: expected 1 or more, found {values['shards']}")
+    for name in ("seed", "shards", "gpus"):
+        if name in values: check_ranges({f"study.{name}": values[name]}, {f"study.{name}": RANGES[name]})
     if (bad := [a for a in values.get("annotated", []) if not 0 < a <= 1]): raise InputError(f"study.annotated: a share lies in (0, 1], found {bad[0]}")
     if values.get("world") is not None:
         from meld_nb.phantom import world_options
@@ -121,8 +126,8 @@ def plan(
     for name in values:
         if name not in STUDY: raise InputError(f"study.{name}: unknown; there are: {', '.join(STUDY)}")
         if name != "chapters": values[name] = _cast(values[name], STUDY[name], f"study.{name}")
-    _check_study(values)
     if seed is not None: values["seed"] = seed
+    _check_study(values)
     if "seed" not in values: raise InputError(f"profile {profile} is run once for each seed: say which (--seed)")
     if "world" in values and "data" in values: raise InputError(f"profile {profile}: expected study.world (phantoms) or study.data (roots of real data sets), found both")
     chapters = values.pop("chapters", "all")

@@ -24,6 +24,7 @@ from meld_nb.labels import organ_shares, read_labels, read_ontology
 from meld_nb.mam import match_missing
 from meld_nb.nrm import suspicious
 from meld_nb.stack import stack
+from meld_nb.study import RANGES, parameters
 from meld_nb.tables import read_table
 from meld_nb.volume import Volume, read_volume, write_dicom, write_pngs, write_volume
 from meld_nb import froc as F
@@ -755,7 +756,7 @@ par.reading("`suspicious`", nrm(proposals=mining()["proposals"].assign(x2=-1.)))
 par.reading("`match_missing`", lambda d: match_missing(**{k: v[:0] if k.startswith("proposal") else v for k, v in mining().items()})).handled("no proposals", nothing, that(lambda got: len(got) == 0 and "matched_lesion_id" in got), "an empty table")
 par.reading("`stack`", lambda d: stack(pd.DataFrame([["v", 1.5, 0, 0, 1, 1, .5]], columns=["volume_id","z",*BOX,"score"]))).refused("a box between two slices", nothing, "detections2d, row 0: z is 1.5, expected the whole number of a slice")
 par.reading("`stack`", lambda d: stack(pd.DataFrame([], columns=["volume_id","z",*BOX,"score"]), iou=1)).refused("an IoU that no two boxes reach", nothing, "iou is 1, expected at least 0 and less than 1")
-def setting(text): return par.reading("`meld run --set`", meld("run", "--profile", "{d}/own.yaml", "--dry-run", "--run", "{d}/run", "--set", text))
+def setting(text, profile="{d}/own.yaml"): return par.reading("`meld run --set`", meld("run", "--profile", profile, "--dry-run", "--run", "{d}/run", "--set", text))
 setting("40_mam.theta=0.2").refused("an unknown parameter", nothing, "40_mam.theta: unknown parameter; 40_mam has: run, seed, mam_theta, …")
 setting("41_mum.theta=0.2").refused("an unknown chapter", nothing, "41_mum: no such chapter; there are: 10_data, …")
 setting("40_mam.mam_theta=high").refused("a word in place of a number", nothing, "40_mam.mam_theta: expected float like 0.0, found 'high'")
@@ -765,7 +766,7 @@ setting("50_nrm.nrm_sigma=1.5").refused("sigma > 1", nothing, "50_nrm.nrm_sigma 
 setting("40_mam.run=elsewhere").refused("a parameter of the whole run", nothing, "40_mam.run: this belongs to the whole run; set study.run")
 setting("mam_theta=0.2").refused("a parameter without its chapter", nothing, "'mam_theta': expected chapter.name")
 setting("mam_theta").refused("a setting without a value", nothing, "'mam_theta': expected chapter.name=value")
-setting("study.shards=0").refused("no shard", nothing, "study.shards: expected 1 or more, found 0")
+setting("study.shards=0").refused("no shard", nothing, "study.shards is 0, expected a whole number in [1,inf)")
 setting("study.arms=[meld, mum]").refused("an arm that does not exist", nothing, "no arm 'mum'; there are baseline, meld, …")
 setting("study.arms=[]").refused("no arm", nothing, "study.arms: expected one or more, found none")
 setting("study.arms=[meld, meld]").refused("an arm twice", nothing, "study: meld is there twice among arms, points and shares")
@@ -775,6 +776,10 @@ setting("study.world=moon").refused("a world that does not exist", nothing, "no 
 setting("study.world={annotated: 2}").refused("a share of the world above 1", nothing, "world parameter annotated: a share must lie in [0, 1], got 2")
 setting("study.world={noise: .nan}").refused("NaN in the world", nothing, "world parameter noise: expected a number, got nan")
 setting("study.seed=1.5").refused("a seed that is no whole number", nothing, "study.seed: expected int like 0, found 1.5")
+setting("study.seed=-1").refused("a seed below 0", nothing, "study.seed is -1, expected a whole number in [0,4294967295]")
+setting("study.seed=18446744073709551616").refused("a seed of more than 32 bits", nothing, "study.seed is 18446744073709551616, expected a whole number in [0,4294967295]")
+setting("15_lesanet.triplets=0", "smoke").refused("a count of 0", nothing, "15_lesanet.triplets is 0, expected a whole number in [1,inf)")
+setting("15_lesanet.scale=5", "smoke").refused("a change of scale that turns a patch inside out", nothing, "15_lesanet.scale is 5.0, expected a number in [0,1)")
 setting("study.sede=1").refused("an unknown setting of the study", nothing, "study.sede: unknown; there are: chapters, seed, …")
 yaml = par.reading("`meld run`", meld("run", "--profile", "{d}/own.yaml", "--dry-run", "--run", "{d}/run"))
 yaml.refused("a profile that is not YAML", write("own.yaml", "study: [1, 2"), "own.yaml: not YAML (…)")
@@ -892,6 +897,11 @@ def page():
         out += [f"## {kind}", "", "| what is wrong | read by | what happens |", "|---|---|---|"]
         out += [f"| {text(c.broken)} | {c.by} | {'handled: ' + text(c.says) if c.check else 'refused: `' + c.says.replace('|', chr(92) + '|') + '`'} |" for c in CASES if c.kind == kind] + [""]
     return "\n".join(out)
+
+def test_every_number_of_every_chapter_has_a_range():
+    numbers = {name: book.stem for book in sorted((ROOT/"nbs"/"study").glob("[0-9][0-9]_*.ipynb")) for name, (default, *_) in parameters(book).items() if isinstance(default, (int, float)) and not isinstance(default, bool)}
+    assert numbers and not {name: book for name, book in numbers.items() if name not in RANGES}
+
 
 def test_the_page_is_in_step(): assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/trust/test_bad_input.py --write-docs"
 
