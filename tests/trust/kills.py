@@ -1,6 +1,6 @@
 """A study that is killed at random moments ends with the same files as one that is left alone.
 
-    python tests/trust/kills.py                 # 40 kills of a micro-study, and what else can happen to a run folder; about 10 minutes on two cores
+    python tests/trust/kills.py                 # 40 kills of a micro-study (100 s undisturbed), and what else can happen to a run folder; about 25 minutes on two free cores
     python tests/trust/kills.py --kills 5       # fewer
 
 Tried, each on purpose:
