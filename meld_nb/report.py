@@ -20,29 +20,34 @@ from .froc import FP_RATES, PAPER_VOLUMETRIC, froc
 from .paper import PAPER_TABLES, paper_table
 from .plots import method_styles
 from .stats import hierarchical_bootstrap, holm, percentile_interval, two_sided_p, verdict
-from .study import check_run, in_plan, records, run_record, summary
+from .phantom import world_options
+from .study import check_run, in_plan, is_release, is_run, records, run_record, sealed, summary
 
 # %% ../nbs/lib/61_report.ipynb #4b3a8a30
 _EVIDENCE = ("detections", "members", "truth", "images")
 _PER_IMAGE = 20   # stacks kept for each image; the paper's curve ends at 8 false positives
 
-def _is_release(run): return any(p.is_file() for p in run.glob("*")) and not any(p.is_dir() for p in run.glob("[0-9][0-9]"))   # side by side, not in the chapters' folders
+def _tested(run):
+    "Folders of the arms whose volumetric test has ended."
+    ended = records(run)
+    return [f for f in ended if f.startswith("65/") and "10" in ended]
 
-def _has_evidence(run): return any(run.glob("detections.parquet" if _is_release(run) else "65/*/detections.parquet"))
+def _has_evidence(run): return (run/"detections.parquet").is_file() if is_release(run) else bool(_tested(run))
 
 def _of_run(run):
-    planned = in_plan(run)
-    arms = {p.parent.name: p for p in sorted(run.glob("65/*/detections.parquet")) if planned(p.relative_to(run))}
-    if not arms: raise InputError(f"{run}: no detections (65/<arm>/detections.parquet), neither a run nor a released one")
-    both = {"arms": list(arms)} | {n: pd.concat([pd.read_parquet(p.with_name(f"{n}.parquet")).assign(arm=a) for a, p in arms.items()], ignore_index=True) for n in ("detections", "members")}
-    return both | {"truth": pd.read_parquet(run/"10"/"test_lesions.parquet"), "images": pd.read_parquet(run/"10"/"test_volumes.parquet")[["volume_id","patient_id"]]}
+    if not (tested := _tested(run)): raise InputError(f"{run}: no detections (65/<arm>/detections.parquet and the chapter's record, and that of 10), neither a run nor a released one")
+    def read(path):
+        if not path.is_file(): raise InputError(f"{path}: no such file; its chapter makes it again: meld run")
+        return pd.read_parquet(path)
+    both = {"arms": [Path(f).name for f in tested]} | {n: pd.concat([read(run/f/f"{n}.parquet").assign(arm=Path(f).name) for f in tested], ignore_index=True) for n in ("detections", "members")}
+    return both | {"truth": read(run/"10"/"test_lesions.parquet"), "images": read(run/"10"/"test_volumes.parquet")[["volume_id","patient_id"]]}
 
 def evidence(
     run:str|Path, # a run folder, or a released run
 ) -> dict: # arms (names), detections and members of all arms (column arm), truth, images (volume_id, patient_id)
     "What FROC needs of a run's volumetric test. InputError if it is not there."
     run = Path(run)
-    if not _is_release(run): return _of_run(run)
+    if not is_release(run): return _of_run(run)
     missing = [n for n in _EVIDENCE if not (run/f"{n}.parquet").is_file()]
     if missing: raise InputError(f"{run}: {missing[0]}.parquet is missing")
     got = {n: pd.read_parquet(run/f"{n}.parquet") for n in _EVIDENCE}
@@ -125,7 +130,8 @@ def is_phantom(
     run:str|Path, # a run folder, or a released run
 ) -> bool:
     "Whether a run's data are phantoms."
-    return "data" not in run_record(run).get("study", {})
+    record = run_record(run)
+    return "data" not in record.get("study", {}) if record else (Path(run)/"world.json").is_file()   # without a record: of chapters that were run by hand
 
 
 def _is_point(arm):
@@ -138,11 +144,12 @@ def _names(runs):
     runs = [Path(r) for r in runs]
     for r in runs:
         if not r.is_dir(): raise InputError(f"{r}: no such run folder")
-    names = [r.name for r in runs]
-    if len(set(names)) < len(names): names = [f"{r.parent.name}/{r.name}" for r in runs]
+        if not is_run(r) and not is_release(r): raise InputError(f"{r}: neither a run folder, with chapters, nor a released run, with checksums of its files in run.json")
+    names = [r.resolve().name for r in runs]
+    if len(set(names)) < len(names): names = [f"{r.resolve().parent.name}/{r.resolve().name}" for r in runs]
     if len(set(names)) < len(names): raise InputError(f"a run is named twice: {', '.join(map(str, runs))}")
-    worlds = [(s["world"], s["seed"]) for p in runs if "world" in (s := run_record(p).get("study", {}))]
-    if (twice := [w for w in worlds if worlds.count(w) > 1]): raise InputError(f"the same world twice: {twice[0][0]}, seed {twice[0][1]}")
+    worlds = [(world_options(s["world"]), s["seed"], s["world"]) for p in runs if "world" in (s := run_record(p).get("study", {}))]
+    if (twice := [w for i, w in enumerate(worlds) if w[:2] in [v[:2] for v in worlds[:i]]]): raise InputError(f"the same world twice: {twice[0][2]}, seed {twice[0][1]}")
     return dict(zip(names, runs))
 
 # %% ../nbs/lib/61_report.ipynb #clm1
@@ -169,22 +176,25 @@ def results(
 ) -> list: # of Path
     "Tables and figures that have a provenance beside them, in the order of the chapters; of a run folder, of chapters that have ended: their records have the checksums."
     run = Path(run)
-    if _is_release(run): return sorted(p.with_suffix(s) for p in run.glob("*.json") for s in (".csv", ".svg") if p.with_suffix(s).is_file())
+    if is_release(run): return sorted(p.with_suffix(s) for p in run.glob("*.json") for s in (".csv", ".svg") if p.with_suffix(s).is_file())
     return sorted(run/folder/n for folder, r in records(run).items() for n in r["outputs"] if n.endswith((".csv", ".svg")) and (run/folder/n).is_file() and (run/folder/n).with_suffix(".json").is_file())
 
 def release(
     run:str|Path,     # a run folder
     to:str|Path=None, # default: figures/<profile>, or figures/<profile>/seed_N for a run with a seed in its name
 ) -> Path:
-    "Copy what a finished run has to show. InputError for a smoke run, one that is not finished, or one that is no longer what it says (`check_run`)."
-    run = Path(run)
+    "Copy what a finished run has to show, in place of an earlier release of it. InputError for a smoke run, one that is not finished, one that is no longer what it says (`check_run`), or if something else is there."
+    run = Path(run).resolve()
     record = run_record(run)
     if "profile" not in record or "finished" not in record: raise InputError(f"{run/'run.json'}: no such file, or not the record of a run")
     if Path(record["profile"]).stem == "smoke": raise InputError(f"{run}: smoke runs show that everything runs; they are not released")
     if not record["finished"]: raise InputError(f"{run}: the run is not finished")
     check_run(run)
     name, _, seed = run.name.partition("_seed_")
+    if seed and seed != str(record["study"].get("seed")): raise InputError(f"{run}: its name says seed {seed}, its record {record['study'].get('seed')}")
     to = Path(to or figures_dir()/name/(f"seed_{seed}" if seed else ""))
+    of = lambda r: [r.get(k) for k in ("profile",)] + [r.get("study", {}).get(k) for k in ("world", "seed", "data")]
+    if to.exists() and (not is_release(to) or of(run_record(to)) != of(record) or any(p.is_dir() for p in to.iterdir())): raise InputError(f"{to}: is there, and no earlier release of this run; move it away")
     with atomic_path(to) as tmp:                                                                           # in place of an earlier release
         tmp.mkdir()
         for p in results(run):
@@ -192,17 +202,21 @@ def release(
         if (made := _measured_file(run)): shutil.copyfile(made, tmp/"measured.parquet")
         for n, df in compact(evidence(run)).items() if _has_evidence(run) else ():                         # a run of benchmarks has none
             if n != "arms": df.to_parquet(tmp/f"{n}.parquet", index=False, compression="zstd")
-        write_json({k: v for k, v in record.items() if k != "notebooks"} | dict(files={p.name: sha256(p) for p in sorted(tmp.iterdir())}), tmp/"run.json")   # where the clone lay is nobody's business
+        write_json(sealed({k: v for k, v in record.items() if k != "notebooks"} | dict(files={p.name: sha256(p) for p in sorted(tmp.iterdir())})), tmp/"run.json")   # where the clone lay is nobody's business
     return to
 
 # %% ../nbs/lib/61_report.ipynb #43b523d8
+def _csv(path):
+    try: return pd.read_csv(path)
+    except (ValueError, OSError) as e: raise InputError(f"{path}: not a table ({' '.join(str(e).split())})") from None
+
 def verify(
     run:str|Path,      # a run folder, or a released run
     released:str|Path, # the release that it is compared with
     *, rtol:float=1e-6, atol:float=1e-9, # a number agrees if |here - there| <= atol + rtol |there|
 ) -> tuple: # compared [tables] names; differences: table, row, column, released, here
     "Compare every table of a release with a run's. InputError if the release has none."
-    def tables(folder): return {p.name if _is_release(folder) else "_".join(p.relative_to(folder).parts): p for p in results(folder) if p.suffix == ".csv"}
+    def tables(folder): return {p.name if is_release(folder) else "_".join(p.relative_to(folder).parts): p for p in results(folder) if p.suffix == ".csv"}
     here, there = tables(Path(run)), tables(Path(released))
     if not there: raise InputError(f"{released}: no tables")
     rows = []
@@ -215,7 +229,7 @@ def verify(
             same = np.isclose(*number, rtol, atol) | (text[0] == text[1]).to_numpy()      # cell by cell: a column may hold both
             out += [dict(table=name, row=int(i), column=c, released=b[c].iloc[i], here=a[c].iloc[i]) for i in np.flatnonzero(~same)]
         return out
-    for name, path in there.items(): rows += differ(name, pd.read_csv(here[name]) if name in here else None, pd.read_csv(path))
+    for name, path in there.items(): rows += differ(name, _csv(here[name]) if name in here else None, _csv(path))
     return list(there), pd.DataFrame(rows, columns=["table", "row", "column", "released", "here"])
 
 # %% ../nbs/lib/61_report.ipynb #408a442e
@@ -243,14 +257,18 @@ def _same_item(stem):
     number = lambda s: (m[1][:3], m[2]) if (m := re.match(r"(tab|table|fig)(\d+)", s)) else None
     return [n for n in PAPER_TABLES if number(n) and number(n) == number(stem)]
 
+def _origin(path):
+    if not isinstance(p := read_json(path.with_suffix(".json")), dict): raise InputError(f"{path.with_suffix('.json')}: found a {type(p).__name__}, expected the provenance of {path.name}")
+    return p
+
 def _item(path, run):
     "A table or figure with what it is about, and the published table of the same item beside it."
-    p = read_json(path.with_suffix(".json"))
+    p = _origin(path)
     kind = "phantom" if str(p.get("data", "")).startswith("phantom") else "real"
     head = f'<p>{html.escape(p["caption"])}</p>' if p.get("caption") else ""
     head += _from(kind, path.relative_to(run).with_suffix(""), p.get("data"), f"run {p.get('run')}", p.get("chapter"), f"commit {str(p.get('commit'))[:10]}" + (" with uncommitted changes" if p.get("dirty") else ""))
     if path.suffix == ".svg": return head + f'<img alt="{html.escape(path.stem)}" src="data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-    return head + _table(pd.read_csv(path)) + "".join(map(_published, _same_item(path.stem)))
+    return head + _table(_csv(path)) + "".join(map(_published, _same_item(path.stem)))
 
 # %% ../nbs/lib/61_report.ipynb #6eb05bb8
 def _jobs(run): return list((summary(run) or run_record(run).get("jobs", {})).values())   # a released run has only the latter
@@ -277,6 +295,7 @@ def write_report(
     *, n:int=10_000,   # bootstrap draws
 ) -> Path:
     "One self-contained page of all results of `runs`, worlds together where there are several, published numbers beside ours. InputError for a run that is no longer what it says (`check_run`)."
+    if Path(path).suffix != ".html" or Path(path).is_dir(): raise InputError(f"{path}: expected a file that ends in .html")
     names = _names(runs)
     for run in names.values(): check_run(run)
     parts = ["<h1>Universal lesion detection from heterogeneous and incomplete labels</h1>", _table(_overview(names))]
@@ -290,10 +309,11 @@ def write_report(
         if len(made := [r for r in tested.values() if _measured_file(r)]) > 1:
             parts += [f"<h2>Claims of the paper over {len(made)} worlds</h2>", "<p>Each claim as a number that is above 0 if it is true. Only the four of Table 1 are the protocol's and corrected; a claim that few worlds measured has the few in its column.</p>", _from(kind, "chapter 76_claims"), _table(merge_claims(made))]
     for name, run in names.items():
-        parts += [f"<h2>Run {html.escape(name)}</h2>", _cost(run)]
+        gone = [f"{f}/{n}" for f, r in records(run).items() for n in r["outputs"] if n.endswith((".csv", ".svg")) and str(Path(n).with_suffix(".json")) in r["outputs"] and run/f/n not in results(run)]
+        parts += [f"<h2>Run {html.escape(name)}</h2>", _cost(run), f"<p>Not shown, since their files are gone: {html.escape(', '.join(gone))}</p>" * bool(gone)]
         chapter = None
         for p in results(run):
-            if (now := read_json(p.with_suffix(".json")).get("chapter")) != chapter: chapter = now; parts.append(f"<h3>{html.escape(str(now))}</h3>")
+            if (now := _origin(p).get("chapter")) != chapter: chapter = now; parts.append(f"<h3>{html.escape(str(now))}</h3>")
             parts.append(_item(p, run))
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>meld_nb report</title><style>{_CSS}</style><body>{"".join(parts)}</body></html>'
     with atomic_path(path) as tmp: tmp.write_text(page, encoding="utf-8")
