@@ -2,7 +2,7 @@
 import json, os, re, shutil, subprocess, sys
 from pathlib import Path
 
-import nbformat, pytest
+import nbformat, pandas as pd, pytest
 
 from meld_nb.cli import main
 from meld_nb.core import read_json, repo_root, sha256, write_json
@@ -10,7 +10,7 @@ from meld_nb.study import check_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEAD = "from meld_nb.study import chapter\nch = chapter({!r}, globals())"
-BOOKS = {"10_data": ('run = "r"\nseed = 0\nn = 3  # rows', 'import pandas as pd\npd.DataFrame(dict(a=range(n), seed=seed)).to_csv(ch.out/"a.csv", index=False)\nch.done();'),
+BOOKS = {"10_data": ('run = "r"\nseed = 0\nn = 3  # rows', 'import pandas as pd\npd.DataFrame(dict(a=range(n), seed=seed)).to_csv(ch.out/"a.csv", index=False)\nch.index(ch.run.parent/"raw")\nch.done();'),
          "70_table": ('run = "r"\ntimes = 2  # factor', 'import pandas as pd\nfrom meld_nb.plots import save_table\nsave_table(pd.read_csv(ch.path("10/a.csv"))*times, "tab", ch, "A table.")\nch.done();')}
 
 
@@ -28,6 +28,7 @@ def made(tmp_path_factory):
     for name, (parameters, work) in BOOKS.items(): book(tmp/"study"/f"{name}.ipynb", parameters, HEAD.format(name), work)
     (tmp/"study"/"Snakefile").write_text(f"include: {str(ROOT/'nbs'/'study'/'engine.smk')!r}\nchapter('10_data', '', 'a.csv')\nchapter('70_table', '10', 'tab.csv')\n")
     (tmp/"study"/"params"/"two.yaml").write_text("study: {seed: 1000}\n10_data: {n: 4}\n")
+    (tmp/"raw").mkdir(); (tmp/"raw"/"scan.raw").write_text("12"); (tmp/"raw"/"DL_info.csv").write_text("a")
     os.environ["MELD_STUDY"] = str(tmp/"study")
     assert main(["run", "--profile", "two", "--run", str(tmp/"run")]) == 0
     yield tmp
@@ -74,6 +75,33 @@ def test_an_input_that_was_made_anew(run, capsys):
     assert code == 2 and said.count("\n") == 1 and "10/a.csv: changed since 70_table read it" in said
 
 
+def test_raw_data_that_were_changed(run, made, capsys):
+    scan, table = made/"raw"/"scan.raw", run/"10"/".files.parquet"
+    times = scan.stat()
+    scan.write_text("12"); assert report(run, capsys) == (0, "")                     # written again, the same
+    for text in ("18", "129"):
+        scan.write_text(text); os.utime(scan, ns=(times.st_atime_ns, times.st_mtime_ns))   # its date does not tell
+        refused = f"meld: {scan}: changed since 10_data read it; remove {run/'10'} and run again\n"
+        assert report(run, capsys) == (2, refused)
+        code = main(["run", "--profile", "two", "--run", str(run)])
+        assert (code, capsys.readouterr().err) == (2, refused)
+    scan.unlink(); assert report(run, capsys) == (0, "")                             # moved away to save space
+    scan.write_text("12"); assert report(run, capsys) == (0, "")
+    known = pd.read_parquet(table)
+    known.assign(sha256=known.sha256[::-1].to_numpy()).to_parquet(table)
+    assert report(run, capsys) == (2, f"meld: {table}: changed since 10_data wrote it; remove {run/'10'} and run again\n")
+    table.write_bytes(b"PAR1"); code, said = report(run, capsys)
+    assert code == 2 and said.count("\n") == 1 and f"{table}: cannot be read" in said
+
+
+def test_a_result_that_is_gone_is_made_again(run, capsys):
+    was = (run/"70"/"tab.csv").read_bytes()
+    (run/"70"/"tab.json").unlink()
+    assert report(run, capsys) == (0, "") and "since their files are gone: 70/tab.csv" in (run.parent/"report.html").read_text()
+    assert main(["run", "--profile", "two", "--run", str(run)]) == 0
+    assert (run/"70"/"tab.json").is_file() and (run/"70"/"tab.csv").read_bytes() == was and report(run, capsys) == (0, "")
+
+
 def test_values_that_were_changed(run, made, capsys):
     record = read_json(run/"run.json")
     write_json(record | dict(parameters={"10_data": {"seed": 1000, "n": 5}}), run/"run.json")
@@ -108,7 +136,12 @@ def test_a_release_that_was_changed(tmp_path, capsys):
     to, record = tmp_path/"r", read_json(RELEASES[0]/"run.json")
     shutil.copytree(RELEASES[0], to)
     write_json({k: v for k, v in record.items() if k != "files"}, to/"run.json")
-    assert report(to, capsys) == (2, f"meld: {to/'run.json'}: a release without checksums of its files\n")
+    assert report(to, capsys) == (2, f"meld: {to}: neither a run folder, with chapters, nor a released run, with checksums of its files in run.json\n")
+    for change in (dict(commit="0"*40), dict(files=record["files"] | {"more.csv": "0"})):
+        write_json(record | change, to/"run.json")
+        assert report(to, capsys) == (2, f"meld: {to/'run.json'}: changed since it was released\n")
+    write_json(record, to/"run.json"); (to/"more.csv").touch()
+    assert report(to, capsys) == (2, f"meld: {to/'more.csv'}: is there, but was not released; move it away\n"); (to/"more.csv").unlink()
     write_json(record, to/"run.json")
     table = sorted(to.glob("*.csv"))[0]
     table.write_text(table.read_text() + " ")

@@ -13,7 +13,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
 from meld_nb.cli import main
-from meld_nb.core import InputError, parse_yaml, read_json
+from meld_nb.core import InputError, parse_yaml, read_json, sha256
 from meld_nb.datasets import read_dataset
 from meld_nb.deeplesion import read_lesion_harvester, read_manual_1k, read_revised_1071, safe_unpickle
 from meld_nb.tables import read_table
@@ -303,10 +303,11 @@ def test_reports_escape_what_files_say(tmp_path):
     from meld_nb.report import write_report
     run = tmp_path/TAG.replace("/", "")
     (run/"70").mkdir(parents=True)
-    (run/"run.json").write_text(json.dumps(dict(profile=TAG, commit=TAG, dirty=TAG, finished=True, files={}, study=dict(seed=TAG, world="w"), jobs={"70": dict(chapter=TAG, seconds=1, peak_memory_gb=1, inputs={})})))
+    (run/"run.json").write_text(json.dumps(dict(profile=TAG, commit=TAG, dirty=TAG, finished=True, study=dict(seed=TAG, data={}), jobs={"70": dict(chapter=TAG, seconds=1, peak_memory_gb=1, inputs={})})))
     (run/"70"/"tab1.csv").write_text('"a ' + TAG.replace('"', '""') + '",b\n"' + TAG.replace('"', '""') + '",1\n')
     (run/"70"/"fig.svg").write_text(f"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(3)'>{TAG}</svg>")
     for stem in ("tab1", "fig"): (run/"70"/f"{stem}.json").write_text(json.dumps(dict(chapter=TAG, run=TAG, data=TAG, commit=TAG, caption=TAG, parameters={})))
+    (run/"70"/"record.json").write_text(json.dumps(dict(chapter="70" + TAG, parameters={}, inputs={}, seconds=1, peak_memory_gb=1, outputs={p.name: sha256(p) for p in (run/"70").iterdir()} | {"gone.csv": TAG, "gone.json": TAG})))
     page = write_report([run], tmp_path/"report.html").read_text()
     tags = _Tags(page).found
     assert "alert(1)" in page and {t for t, _ in tags} <= {"html", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "div", "table", "thead", "tbody", "tr", "th", "td", "span", "img", "details", "summary"}
