@@ -340,7 +340,9 @@ def check_files(
     now = {p: _times((run/p).stat()) for p in then if (run/p).is_file()}
     other = [p for p, times in now.items() if times != then[p]]
     for p, s in zip(other, _sums([run/p for p in other])):
-        if s != sums[p]: raise InputError(f"{run/p}: changed since {record['chapter']} read it; {again}")
+        if s != sums[p]:
+            made = [run/n for n in dict(world=("world", "world.json"), cache=("cache",)).get(Path(p).parts[0], ())]      # by the run itself
+            raise InputError(f"{run/p}: changed since {record['chapter']} read it; remove {', '.join(map(str, [*made, run/folder]))} and run again")
     if other:                                              # a run that was copied: not all of it again next time
         table[["bytes","mtime","ctime"]] = [now.get(p, times) for p, times in then.items()]
         with suppress(OSError), atomic_path(out) as tmp: table.to_parquet(tmp, index=False)
