@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'BoxFile', 'read_boxes', 'box_files', 'write_boxes', 'in_index', 'scan_name', 'named_scans', 'open_scan',
-           'box_tables']
+           'box_tables', 'lesion_names']
 
 # %% ../nbs/lib/42_boxfiles.ipynb #2b519b88
 import csv, json, pickle, re, unicodedata
@@ -345,6 +345,12 @@ def box_tables(
     a = a.assign(patient_id=a.volume_id.map(who), role="annotated", source=a["at"], own_id=a.lesion_id, lesion_id=a.row.astype(str))
     if p is not None: p = p.assign(patient_id=p.volume_id.map(who))
     return a, p
+
+def lesion_names(
+    lesions:pd.DataFrame, # of `box_tables`
+) -> pd.Series: # of strings
+    "Which lesion of its patient a box shows: the file's lesion_id; without one it is a lesion of its own."
+    return lesions.own_id.where(lesions.own_id.notna(), "box " + lesions.lesion_id)
 
 def _one_form(column, names):
     "InputError for two of (name, place) that look alike and differ as Unicode."
