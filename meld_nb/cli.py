@@ -366,7 +366,7 @@ def _own_data(f):
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The model (.safetensors).")
 @_own_data
 def embed(annotations, scans, out, spacing, **options):
-    "Train an embedding without tags on ANNOTATIONS of SCANS, for `meld mine`: rows that share a lesion_id are the same lesion; else two augmented views of an annotation are."
+    "Train an embedding without tags on ANNOTATIONS of SCANS, for `meld mine`: rows of a patient that share a lesion_id are the same lesion; else two augmented views of an annotation are."
     from meld_nb.mine import embed_files
     if out.suffix != ".safetensors": raise InputError(f"--out: {out}: expected a name ending in .safetensors")
     model, log = embed_files(annotations, scans, out, spacing=spacing or None, **options)

@@ -9,6 +9,7 @@ __all__ = ['UNIVERSAL', 'lesion_similarity', 'LesionViews', 'views_loss', 'train
 # %% ../nbs/lib/55_mine.ipynb #af21b9cf
 import base64, html, io, tempfile
 from functools import partial
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch.utils.data import default_collate
 
-from .boxfiles import box_tables, named_scans, open_scan, read_boxes, scan_name, write_boxes
-from .core import InputError, atomic_path, check_ranges, new_array, progress, rng, set_seed, write_json
+from .backbone import read_tensors
+from .boxfiles import box_files, box_tables, lesion_names, named_scans, open_scan, read_boxes, scan_name, write_boxes
+from .core import InputError, atomic_path, check_ranges, claim, new_array, progress, rng, set_seed, write_json
 from .lesanet import LesaNet, LesionPatches, draw_triplets, embed, load_lesanet, save_lesanet, slice_views
 from .mam import match_missing
 from .nrm import suspicious
@@ -32,22 +34,22 @@ from .train import fit
 
 # %% ../nbs/lib/55_mine.ipynb #6fc38014
 def lesion_similarity(
-    lesion, patient, volume, # [N] each
+    lesion, patient, volume, # [N] each; a lesion's name is one within its patient
 ) -> torch.Tensor: # [N,N]: 1 the same lesion, 0 another one, -1 unknown
     "What the triplets are drawn by."
     same = lambda v: torch.from_numpy(np.equal.outer(*[pd.factorize(np.asarray(v, object))[0]]*2))
     s = torch.where(same(patient) & ~same(volume), -1., 0.)
-    return torch.where(same(lesion), 1., s)
+    return torch.where(same(lesion) & same(patient), 1., s)
 
 class LesionViews:
     "Two views of a lesion as a dataset for `fit`: a sample is a pure function of (seed, epoch, index)."
     def __init__(self,
         data:LesionPatches, # a patch for each row
-        lesion,             # [N] which lesion a row shows
+        lesion,             # [N] which lesion of its patient a row shows
         patient, volume,    # [N] each
     ):
         self.data, self.lesion, self.patient, self.volume = data, *(np.asarray(v, object) for v in (lesion, patient, volume))
-        self.rows = list(pd.Series(np.arange(len(data))).groupby(self.lesion, sort=False).indices.values())
+        self.rows = list(pd.Series(np.arange(len(data))).groupby([self.lesion, self.patient], sort=False).indices.values())
 
     def __len__(self): return len(self.rows)
 
@@ -96,7 +98,7 @@ def train_embedding(
 ) -> tuple: # LesaNet without tags, log
     "Train an embedding from annotations alone. InputError for a parameter out of range, or fewer than two lesions."
     check_ranges(locals(), dict(patch="int [32,512]", mm="(0,100]", emb="int [1,4096]", steps="int [1,inf)", batch="int [2,inf)", margin="(0,inf)"))
-    if lesions.lesion_id.nunique() < 2: raise InputError(f"an embedding is learned from two lesions or more, found {lesions.lesion_id.nunique()}")
+    if (n := len(lesions.drop_duplicates(["patient_id","lesion_id"]))) < 2: raise InputError(f"an embedding is learned from two lesions or more, found {n}")
     near = slice_views(lesions, volumes, share)
     of = lesions.iloc[near.row]
     with tempfile.TemporaryDirectory() as d:
@@ -249,12 +251,26 @@ def embed_files(
     world:str="LPS", spacing=None, # see `read_boxes`, `named_scans`
     **options,             # of `train_embedding`
 ) -> tuple: # LesaNet without tags, log
-    "Train an embedding on one's own annotations."
+    "Train an embedding on one's own annotations. InputError if a file is in the way that is no such embedding."
     marks = read_boxes(annotations, scored=False, world=world)
     _need_annotations(marks)
     volumes, ids = named_scans(scans, [marks], spacing)
     lesions, _ = box_tables(marks, None, volumes, ids, _patients(patients, ids))
-    return train_embedding(lesions.assign(lesion_id=_called(lesions)), volumes, partial(open_scan, volumes, spacing=spacing), out, **options)
+    if Path(out).exists() and not _is_embedding(out): raise InputError(f"{out}: is there, and not of an earlier call, so it is not written over; choose another name, or move it away")
+    return train_embedding(lesions.assign(lesion_id=lesion_names(lesions)), volumes, partial(open_scan, volumes, spacing=spacing), out, **options)
+
+def _is_embedding(path):
+    "Whether a file is what `train_embedding` writes."
+    try: return read_tensors(path)[1]["meta"]["tags"] is False
+    except (InputError, KeyError, TypeError): return False
+
+def _claim_outputs(out, found, theta, embedding, inputs):
+    "`claim` what `mine_files` writes, and nnDetection's files of boxes in its folders: they would be taken for results. Those of an earlier call that are not written again."
+    folders = [out/n for n in ("mined", "ignore")] if found.kind == "nndetection" else []
+    there = {p.relative_to(out).as_posix() for d in folders for p in (d, *d.glob("*_boxes.*")) if p.is_file()}
+    files = {f for n in ("mined", "ignore") for f in box_files(found, n)} | {"mine.json", "review.csv", "review.html"} | ({"theta.csv"} if theta is None else set()) | ({"embedding.safetensors"} if embedding is None else set())
+    claim(out, sorted(map(escape, there | files)), inputs=[p for i in inputs for p in (i, *Path(i).glob("*_boxes.*"))])
+    return [out/n for n in there - files]
 
 def mine_files(
     predictions:str|Path, annotations:str|Path, # see `read_boxes`
@@ -271,7 +287,7 @@ def mine_files(
     seed:int=0, device:str=None, # see `train_embedding`
     **options,             # of `train_embedding`
 ) -> dict: # what mine.json holds
-    "MAM and NRM on files: mined and ignored boxes in the predictions' format, the review sheet, theta's curve, a record. InputError in one line."
+    "MAM and NRM on files: mined and ignored boxes in the predictions' format, the review sheet, theta's curve, a record. InputError in one line, before the long work if a file is in the way that is not of an earlier call."
     check_ranges(locals(), dict(theta="[0,inf) or None", fdr="(0,1]", sigma="[0,1]", min_score="(-inf,inf)", review="int [0,inf)"))
     out, marks = Path(out), read_boxes(annotations, scored=False, world=world)
     found = read_boxes(predictions, world=world, images=marks.content.get("images") if marks.kind == "coco" and isinstance(marks.content, dict) else None)
@@ -279,16 +295,17 @@ def mine_files(
     if (odd := ~found.boxes.score.between(0, 1)).any():
         b = found.boxes[odd].iloc[0]
         raise InputError(f"{predictions}: {b['at']}: score is {b.score:g}, expected 0 to 1: sigma and min_score are such scores")
-    for p in filter(None, (predictions, annotations, patients, embedding)):
-        if Path(p).resolve() in {(out/n).resolve() for n in ("mined", "ignore", *(f"{n}{s}" for n in ("mined", "ignore") for s in (".csv", ".json")), "theta.csv", "mine.json", "review.csv")}: raise InputError(f"{p}: is read, and would be written over; choose another folder for what is written")
     volumes, ids = named_scans(scans, [marks, found], spacing)
     lesions, proposals = box_tables(marks, found, volumes, ids, _patients(patients, ids))
     if theta is None and lesions.patient_id.nunique() < 2: raise InputError(f"{annotations}: annotations of {lesions.patient_id.nunique()} patients, and decoys need two: give theta")
+    named = sorted(proposals.expert.dropna().unique())
+    if named and (odd := sorted({*universal} - {*UNIVERSAL, *named, ""})): raise InputError(f"universal: {predictions} has no expert {odd[0]!r}; it has: {', '.join(named)}")
+    old = _claim_outputs(out, found, theta, embedding, [p for p in (predictions, annotations, patients, embedding) if p])
     free, single = split_proposals(lesions, proposals, min_score, universal)
     opened = partial(open_scan, volumes, spacing=spacing)
     if embedding is None:
         embedding = out/"embedding.safetensors"
-        train_embedding(lesions.assign(lesion_id=_called(lesions)), volumes, opened, embedding, seed=seed, device=device, **options)
+        train_embedding(lesions.assign(lesion_id=lesion_names(lesions)), volumes, opened, embedding, seed=seed, device=device, **options)
     model = load_lesanet(embedding, device=device)
     both = embed_table(model, pd.concat([lesions, free], ignore_index=True), opened)   # a scan is opened once
     e = both[:len(lesions)], both[len(lesions):]
@@ -306,6 +323,7 @@ def mine_files(
     record = dict(predictions=str(predictions), annotations=str(annotations), scans=str(scans), formats=dict(predictions=found.kind, annotations=marks.kind), embedding=str(embedding), theta=theta,
                   theta_by=f"decoys, fdr {fdr:g}" if chosen else "given", sigma=sigma, min_score=min_score, patients=int(volumes.volume_id.map(dict(zip(lesions.volume_id, lesions.patient_id))).nunique()),
                   counts=dict(scans=len(volumes), annotations=len(lesions), predictions=len(proposals), matched_from=len(free), single_type=len(single), mined=int((got.role == "mined").sum()), ignored=int((got.role == "suspicious").sum())), files=files)
+    for p in old: p.unlink()
     write_json(record, out/"mine.json")
     return record
 

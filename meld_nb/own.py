@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .boxfiles import BoxFile, box_tables, named_scans, read_boxes
+from .boxfiles import BoxFile, box_tables, lesion_names, named_scans, read_boxes
 from .core import InputError, atomic_path, claim
 from .datasets import load_volume, register_dataset
 from .tables import SPLITS, TextTable, check
@@ -48,7 +48,7 @@ def read_own(
     who |= dict(zip(lesions.volume_id, lesions.patient_id))
     patient = [who.get(v, v) for v in volumes.volume_id]
     volumes = check(volumes.assign(patient_id=patient, split=[split.get(v) or split_by_name(p) for v, p in zip(volumes.volume_id, patient)]), "volumes", str(root))
-    lesions = lesions.assign(lesion_id=lesions.volume_id + "/" + lesions.own_id.where(lesions.own_id.notna(), lesions.lesion_id), mask="ellipse", **organs)
+    lesions = lesions.assign(lesion_id=lesions.volume_id + "/" + lesion_names(lesions), mask="ellipse", **organs)
     n = (lesions.z2 - lesions.z1 + 1).to_numpy()
     rows = lesions.loc[lesions.index.repeat(n)].reset_index(drop=True)
     rows["z"] = rows.z1 + np.arange(len(rows)) - (np.cumsum(n) - n).repeat(n)

@@ -28,13 +28,20 @@ def draw(
     n:int=100,          # as in the paper (§4.2); all rows if there are fewer
     seed:int=0,
 ) -> pd.DataFrame: # the rows, in the order of the draw
-    "A seeded draw of rows. InputError if a `lesion_id` occurs twice, or `n` is not positive."
+    "A seeded draw of rows. InputError if a `lesion_id` occurs twice, an id would not come back from a CSV file as it is, or `n` is not positive."
     if n < 1: raise InputError(f"n is {n}, expected at least one row")
     need_columns(mined, "mined", ["lesion_id","patient_id","volume_id","z","x1","y1","x2","y2"])
     box_array(mined, "mined")
+    _need_text(mined)
     if (twice := mined.lesion_id.duplicated()).any(): raise InputError(f"mined, row {mined.index[twice][0]}: lesion_id {mined.lesion_id[twice].iloc[0]!r} occurs twice; a row to judge needs an id of its own")
     order = np.argsort([key_seed(seed, "review", i) for i in mined.lesion_id], kind="stable")
     return mined.iloc[order[:n]].reset_index(drop=True)
+
+def _need_text(mined):
+    "InputError for an id that a file of verdicts would not give back: a number, or text with blanks around it."
+    for c in [c for c in ("lesion_id","patient_id","volume_id","matched_lesion_id") if c in mined]:
+        odd = ~mined[c].map(lambda v: isinstance(v, str) and v == v.strip() or c == "matched_lesion_id" and pd.isna(v)).astype(bool)
+        if odd.any(): raise InputError(f"mined, row {mined.index[odd][0]}: {c} is {mined[c][odd].tolist()[0]!r}, expected text without blanks around it")
 
 # %% ../nbs/lib/53_review.ipynb #731ff4a9
 VERDICTS = ("accept", "reject", "unsure")
@@ -44,8 +51,12 @@ def write_verdicts(
     verdicts:pd.DataFrame, # lesion_id, patient_id, volume_id, z, x1, y1, x2, y2, matched_lesion_id, verdict
     path:str|Path,         # .csv
 ):
-    "Write verdicts, atomically."
+    "Write verdicts, atomically. InputError for one that is none."
+    _need_verdicts(verdicts)
     with atomic_path(path) as tmp: verdicts[[*_KEYS, "verdict"]].to_csv(tmp, index=False)
+
+def _need_verdicts(verdicts):
+    if (odd := ~verdicts.verdict.isin(VERDICTS)).any(): raise InputError(f"verdicts, row {verdicts.index[odd][0]}: verdict is {verdicts.verdict[odd].iloc[0]!r}, expected one of {', '.join(VERDICTS)}")
 
 def read_verdicts(
     path:str|Path, # .csv; without the file there are none
@@ -74,7 +85,7 @@ def precision(
 ) -> pd.DataFrame: # unsure (left out, wrong, right), right, judged, precision, low, high (Wilson), patients, low_patients, high_patients (bootstrap); NaN where nothing says it
     "The share of judged boxes that are lesions, with 95 % intervals."
     need_columns(verdicts, "verdicts", ["patient_id","verdict"])
-    if (odd := ~verdicts.verdict.isin(VERDICTS)).any(): raise InputError(f"verdicts, row {verdicts.index[odd][0]}: verdict is {verdicts.verdict[odd].iloc[0]!r}, expected one of {', '.join(VERDICTS)}")
+    _need_verdicts(verdicts)
     def row(unsure):
         v = verdicts[verdicts.verdict != "unsure"] if unsure == "left out" else verdicts
         right = v.verdict.isin(["accept"] + ["unsure"]*(unsure == "right")).to_numpy(float)
@@ -93,6 +104,7 @@ def reviewed(
 ) -> pd.DataFrame: # rows of `mined`
     "Mined rows without the rejected ones. InputError if a verdict is on none of the rows."
     if (odd := [v for v in drop if v not in VERDICTS]): raise InputError(f"drop: {odd[0]!r} is no verdict; there are: {', '.join(VERDICTS)}")
+    _need_text(mined)
     _need_same_boxes(verdicts, mined, "verdicts", "the mined rows")
     return mined[~mined.lesion_id.isin(verdicts.lesion_id[verdicts.verdict.isin(drop)])].reset_index(drop=True)
 

@@ -3,7 +3,7 @@
     pytest tests/trust -q
     python tests/trust/test_bad_input.py --write-docs      # docs/bad_input.md, from the cases below
 """
-import contextlib, functools, gzip, io, json, os, pickle, re, shutil, struct, sys
+import contextlib, functools, gzip, io, json, os, pickle, re, shutil, struct, sys, tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
+from meld_nb.backbone import read_tensors
 from meld_nb.cli import main
 from meld_nb.core import InputError
 from meld_nb.datasets import load_volume, read_dataset
@@ -688,6 +689,34 @@ mine().refused("scores of 0 to 100", cell("predictions.csv", 1, score="80"), "me
 for name, (option, value, says) in {"NaN as --min-score": ("--min-score", "nan", "Invalid value for '--min-score': nan is no finite number"), "NaN as --theta": ("--theta", "nan", "Invalid value for '--theta': nan is no finite number"), "NaN in --spacing": ("--spacing", ("1", "1", "nan"), "Invalid value for '--spacing': nan is no finite number"),
         "an embedding of a billion numbers": ("--emb", "1000000000", "meld: emb is 1000000000, expected a whole number in [1,4096]"), "patches of a million pixels": ("--patch", "1000000", "meld: patch is 1000000, expected a whole number in [32,512]"), "pixels of 1e300 mm": ("--mm", "1e300", "meld: mm is 1e+300, expected a number in (0,100]")}.items():
     mine(option, *([value] if isinstance(value, str) else value)).refused(name, nothing, says)
+into = lambda name, *more: mine("--theta", "9", *more).refused(f"{name} of the user's where one would be written", lambda d: ((d/"out").mkdir(), (d/"out"/name).write_text("mine")), f"meld: …{name}: is there, and not of an earlier call, so it is not written over; choose another folder, or move it away")
+for name in ("mined.csv", "ignore.csv", "mine.json", "review.csv", "review.html", "embedding.safetensors"): into(name)
+def folders(d):
+    "Files of the user's in the folders of nnDetection's boxes."
+    for name in ("mined/thesis.tex", "ignore/notes.txt"): (d/"out"/name).parent.mkdir(parents=True); (d/"out"/name).write_text("mine")
+def copied(read):
+    "Of a copy: what is written does not reach the tree."
+    def _read(d):
+        with tempfile.TemporaryDirectory() as t: return read(Path(shutil.copytree(d, Path(t)/d.name)))
+    return _read
+def mined_beside(d):
+    meld("mine", "{d}/ct_boxes.json", "{d}/boxes.csv", "{d}", "--out", "{d}/out", "--device", "cpu", "--theta", "9", "--steps", "1", "--batch", "2", "--patch", "32", "--emb", "4")(d)
+    return {p.relative_to(d/"out").as_posix(): p.read_text() for p in (d/"out").glob("*/*")}
+def boxes_beside(d): folders(d); (d/"out"/"mined"/"bob_boxes.json").write_text("mine")
+nn_mine = check_own.reading("`meld mine`", copied(mined_beside))
+nn_mine.handled("files of the user's in the folders mined and ignore of nnDetection's boxes", folders, that(lambda got: sorted(got) == ["ignore/ct_boxes.json", "ignore/notes.txt", "mined/ct_boxes.json", "mined/thesis.tex"] and got["mined/thesis.tex"] == got["ignore/notes.txt"] == "mine"), "they stay; boxes are written beside them")
+nn_mine.refused("boxes of the user's in the folder mined of nnDetection's boxes", boxes_beside, "meld: …bob_boxes.json: is there, and not of an earlier call, so it is not written over; …")
+def embedded(d):
+    meld("embed", "{d}/boxes.csv", "{d}", "--out", "{d}/e.safetensors", "--device", "cpu", "--steps", "1", "--batch", "2", "--patch", "32", "--emb", "4")(d)
+    return read_tensors(d/"e.safetensors")[1]["meta"]["lesions"]
+embed = check_own.reading("`meld embed`", copied(embedded))
+embed.refused("a file of the user's in the embedding's place", write("e.safetensors", "mine"), "meld: …e.safetensors: is there, and not of an earlier call, so it is not written over; choose another name, or move it away")
+embed.handled("the same lesion_id in two patients", table(OWN, lambda t: t.assign(lesion_id="1")), that(lambda lesions: lesions == 2), "two lesions")
+check_own.handled("a box without a lesion_id in row 0, and one of the same scan whose lesion_id is 0", write(OWN, "volume_id,z,x1,y1,x2,y2,lesion_id\nbob/ct,2,4,6,12,14,\nbob/ct,3,4,6,12,14,0\n"), has("1 patients (train 1), 2 lesions in 2 boxes", "0 errors"), "two lesions")
+check_own.refused("a patient in two forms of Unicode", write(OWN, "volume_id,z,x1,y1,x2,y2,patient_id\nbob/ct,2,4,6,12,14,\u00fc\nann/scan,3,4,6,11,12,u\u0308\n"), f"error: …{OWN}: row 1 (line 3): patient_id is 'u\\u0308', elsewhere '\\xfc': the same letters in another form of Unicode; expected one form")
+check_own.refused("a slice z outside of z1 to z2", table(OWN, lambda t: t.assign(z1="0", z2="1")), f"error: …{OWN}: row 0 (line 2), column 'z': found '2', expected a slice from z1 to z2, …")
+experts = table("predictions.csv", lambda t: t.assign(expert=["lits", "luna16"]))
+mine("--universal", "lidc").refused("an expert that no prediction has", experts, "meld: universal: …predictions.csv has no expert 'lidc'; it has: lits, luna16")
 mine("--patients", "").refused("an empty path", nothing, "Invalid value for '--patients': is empty; is a shell variable not set?")
 check_own.reading("`meld mine`", meld("mine", "{d}/mined.csv", "{d}/boxes.csv", "{d}", "--out", "{d}")).refused("predictions that would be written over", lambda d: (d/"predictions.csv").rename(d/"mined.csv"), "meld: …mined.csv: is read, and would be written over; choose another folder for what is written")
 
@@ -713,12 +742,19 @@ coco.refused("COCO: a score of 10^400", in_coco("annotations", 1, score=HUGE), "
 coco.refused("COCO: a slice of 10^19", in_coco("images", 1, slice=10**19), "coco.json: annotation id 2: box [4.5, 5.5, 1e+19, …] (x1, y1, z1, x2, y2, z2), expected numbers below 1e+09 with the first corner first")
 for c in ("patient_id", "expert", "lesion_id"): coco.refused(f"COCO: a {c} that is a list", in_coco("annotations", 1, **{c: ["a"]}), f"coco.json: annotation id 2: {c} is ['a'], expected text or a number")
 coco.refused("COCO: a volume that is an object", in_coco("images", 1, volume=dict(a=1)), "coco.json: annotation id 2: scan is {'a': 1}, expected text or a number")
+for c in ("patient_id", "expert", "lesion_id"): coco.refused(f"COCO: half a character in {c}", in_coco("annotations", 1, **{c: "a\ud800"}), f"coco.json: annotation id 2: {c} is 'a\\ud800', expected whole characters")
+coco.refused("COCO: half a character in file_name", lambda d: (js("coco.json", lambda t: t["images"][1].pop("volume"))(d), in_coco("images", 1, file_name="\ud800")(d)), "coco.json: annotation id 2: scan is '\\ud800', expected whole characters")
+def against(d): a = read_boxes(d/OWN, scored=False); p = read_boxes(d/"coco.json"); return box_tables(a, p, *named_scans(d, [a, p]))[1]
+coco.reading("`box_tables`", against).handled("COCO: a patient_id that is a number, and text in the CSV", both(in_coco("annotations", 0, patient_id=1), table(OWN, lambda t: t.assign(patient_id=["1", "2"]))), that(lambda p: p.patient_id.tolist() == ["1", "2"]), "text in both")
+coco.handled("COCO: blanks around a patient_id", both(in_coco("annotations", 0, patient_id=" p "), in_coco("annotations", 1, patient_id="p")), that(lambda t: t[0].patient_id.tolist() == ["p", "p"]), "left out, as in a CSV")
 monai.refused("MONAI: a list of scans twice", edit("monai.json", lambda b: b.replace(b'{"validation": ', b'{"validation": [], "validation": ')), "monai.json: not a JSON file ('validation' is given twice)")
 in_monai = lambda **values: js("monai.json", lambda d: d["validation"][0].update(values))
 monai.refused("MONAI: a score in place of a list", in_monai(score=.5), "monai.json: validation[0]: score is 0.5, expected a list of a value for each box")
 monai.refused("MONAI: no image", js("monai.json", lambda d: d["validation"][0].pop("image")), "monai.json: validation[0], box 0: no name of a scan")
 monai.refused("MONAI: an image that is a list", in_monai(image=["bob/ct.nii"]), "monai.json: validation[0], box 0: scan is ['bob/ct.nii'], expected text or a number")
 for value in (None, 3, dict(a=1), "abcdef"): monai.refused(f"MONAI: a box that is {value}", in_monai(box=value), f"monai.json: validation[0]: box is {value!r}, expected a list of boxes")
+monai.refused("MONAI: boxes in place of box, in one entry of two", js("monai.json", lambda d: d["validation"].append({("boxes" if k == "box" else k): v for k, v in d["validation"][0].items()})), "monai.json: validation[1]: found ['image', 'boxes', 'score'], expected an object with image and box")
+monai.refused("MONAI: an object in place of a list of scans", js("monai.json", lambda d: d.update(test={"0": d["validation"][0]})), "monai.json: test is an object, expected a list of entries with image and box")
 monai.refused("MONAI: a box of 10^400", in_monai(box=[[0, 0, HUGE, 4, 4, 4]]), "monai.json: validation[0], box 0: box is [0, 0, 1000…, expected 6 finite numbers")
 monai.refused("MONAI: a box of 1e290", in_monai(box=[[0, 0, 4, 1e290, 4, 4]]), "monai.json: validation[0], box 0: box …, expected numbers below 1e+09 with the first corner first")
 monai.refused("MONAI: a patient_id that is a list", in_monai(patient_id=["p"]), "monai.json: validation[0], box 0: patient_id is ['p'], expected text or a number")
