@@ -464,10 +464,13 @@ def _shown(text): return "".join(c if c.isprintable() else "?" for c in str(text
 
 def _about(headers):
     "How a series differs from others, in numbers: its description may name the patient."
-    def number(tag):
-        try: return f"{_values(headers[0], tag, 1)[0]:g}"
-        except InputError: return "?"
-    return f"{len(headers)} slices of {number('Columns')} x {number('Rows')} pixels, {number('SliceThickness')} mm thick"
+    def get(tag, n=1):
+        try: return _values(headers[0], tag, n)
+        except InputError: return np.full(n, np.nan)
+    (x, y), (thick,) = (get("Columns")[0], get("Rows")[0]), get("SliceThickness")
+    normal = np.abs(np.cross(*get("ImageOrientationPatient", 6).reshape(2, 3)))
+    plane = ("sagittal", "coronal", "axial")[normal.argmax()] if np.isfinite(normal).all() else "unplaced"
+    return f"{len(headers)} {plane} slices of {x:g} x {y:g} pixels, {thick:g} mm thick"
 
 def _pick_series(folder, uid):
     series = dicom_series(folder)
