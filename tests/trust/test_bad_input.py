@@ -785,8 +785,8 @@ setting("study.arms=[meld, meld]").refused("an arm twice", nothing, "study: meld
 setting("study.annotated=[1.5]").refused("a share above 1", nothing, "study.annotated: a share lies in (0, 1], found 1.5")
 setting("study.world=[1, 2]").refused("a list in place of a world", nothing, "a world is the name of a profile or world parameters by name, got [1, 2]")
 setting("study.world=moon").refused("a world that does not exist", nothing, "no world profile is called 'moon'; there are: smoke, demo, study")
-setting("study.world={annotated: 2}").refused("a share of the world above 1", nothing, "world parameter annotated: a share must lie in [0, 1], got 2")
-setting("study.world={noise: .nan}").refused("NaN in the world", nothing, "world parameter noise: expected a number, got nan")
+setting("study.world={annotated: 2}").refused("a share of the world above 1", nothing, "world parameter annotated is 2, expected a number in [0,1]")
+setting("study.world={noise: .nan}").refused("NaN in the world", nothing, "world parameter noise is nan, expected a number in [0,200]")
 setting("study.seed=1.5").refused("a seed that is no whole number", nothing, "study.seed: expected int like 0, found 1.5")
 setting("study.seed=-1").refused("a seed below 0", nothing, "study.seed is -1, expected a whole number in [0,4294967295]")
 setting("study.seed=18446744073709551616").refused("a seed of more than 32 bits", nothing, "study.seed is 18446744073709551616, expected a whole number in [0,4294967295]")
@@ -812,6 +812,8 @@ par.reading("`meld report --release`", meld("report", "{d}", "--release")).refus
 par.reading("`meld check`", meld("check", "own", "{d}/l\udcfcna")).refused("a name that is not UTF-8", nothing, "Invalid value for 'ROOT': … is no name in UTF-8: rename the file or folder")
 par.reading("`meld check`", meld("check", "deeplessien", "{d}")).refused("a data set that does not exist", nothing, "no data set is called 'deeplessien'; there are: deeplesion, luna16, lits, nih_ln")
 par.reading("`meld phantom`", meld("phantom", "{d}/world", "--profile", "{d}/own.yaml")).refused("a world parameter that does not exist", write("own.yaml", "patients: 3"), "world parameter 'patients' is unknown; there are: train, val, …")
+for k, v in dict(noise=-5, pad_px="1.0e+8", contrast="-1.0e+8", magnify=50).items(): par.reading("`meld phantom`", meld("phantom", "{d}/world", "--profile", "{d}/own.yaml")).refused(f"a world parameter out of range, {k}", write("own.yaml", f"{k}: {v}"), f"world parameter {k} is …, expected a … in […]")
+par.reading("`meld phantom`", meld("phantom", "{d}/world")).refused("a world.json that is none", lambda d: ((d/"world").mkdir(), (d/"world"/"world.json").write_text("[]")), "world.json: is [], expected the parameters of a world; choose another folder")
 
 def load(d):
     from meld_nb.meld import load_model
