@@ -438,7 +438,7 @@ def load_model(
     device=None, # see `best_device`: the GPU if there is one
 ): # the model in evaluation mode; its attribute `meta` holds what was saved beside it
     "Build a model from its file. InputError if the file is none of ours or does not fit."
-    tensors, head = read_tensors(path)
+    tensors, head = read_tensors(str(path))
     if head.get("model") not in list(MODELS): importlib.import_module("meld_nb.variants")   # others list themselves there
     if head.get("model") not in list(MODELS): raise InputError(f"{path}: holds {head.get('model') or 'no model'!r}, expected a model saved by this project ({', '.join(MODELS)})")
     return rebuild(MODELS[head["model"]], tensors, head, path).to(best_device(device)).eval()

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage as ndi
 
-from .core import InputError, atomic_path, key_seed, progress, read_json, rng, write_json
+from .core import InputError, atomic_path, check_ranges, key_seed, progress, read_json, rng, write_json
 from .anatomy import CHEST_NODES, CODE, PHASES, SCALE_XY, SCALE_Z, STATIONS, Body, bounds, body_extent, make_body, make_pose, paint, places, scan_position
 from .lesions import (ONTOLOGY, ORGAN_SHARES, SCALE_LESION, annotate, describe, draw_lesion, draw_lesions, follow, history, long_mm, outline, recist, sections,
                              set_contrast, with_parents)
@@ -128,6 +128,9 @@ DEFAULTS = dict(
     test_uniform=.2,         # weight of equal organ shares beside Fig. 8's in test patients, so that rare organs have some
     magnify=1,               # mm in the files for each mm of the miniature: with 4, bodies are as large as patients and slices 512 px
 )
+_RANGES = {k: r for r, names in {   # magnify: memory grows with its third power
+    "int [1,100000]": "train val test single", "int [1,4]": "magnify", "(0,100]": "lesions", "(0,1000]": "clustering", "(0,20]": "median_mm", "[0,10]": "contrast", "[0,200]": "noise", "[0,50]": "pad_px",
+    "[0,1]": "annotated released noisy labelled test_uniform"}.items() for k in names.split()}
 PROFILES = {
     "smoke": dict(train=10, val=4, test=6, single=4),
     "demo": dict(train=40, val=12, test=64, single=18),
@@ -146,11 +149,7 @@ def world_options(
     unknown = sorted(set(given)-set(DEFAULTS))
     if unknown: raise InputError(f"world parameter {unknown[0]!r} is unknown; there are: {', '.join(DEFAULTS)}")
     opt = DEFAULTS | PROFILES[name] | given
-    for k, v in opt.items():
-        if isinstance(v, bool) or not isinstance(v, (int, float)) or not -1e9 < v < 1e9: raise InputError(f"world parameter {k}: expected a number, got {v!r}")
-        if k in ("annotated", "released", "noisy", "labelled", "test_uniform") and not 0 <= v <= 1: raise InputError(f"world parameter {k}: a share must lie in [0, 1], got {v}")
-        if k in ("train", "val", "test", "single", "magnify") and (v < 1 or v != int(v)): raise InputError(f"world parameter {k}: expected a whole number of at least 1, got {v}")
-        if k in ("lesions", "clustering", "median_mm") and v <= 0: raise InputError(f"world parameter {k}: must be positive, got {v}")
+    check_ranges({f"world parameter {k}": v for k, v in opt.items()}, {f"world parameter {k}": r for k, r in _RANGES.items()})
     return opt
 
 # %% ../nbs/lib/17_phantom.ipynb #80fc0a41
@@ -525,6 +524,7 @@ def _claim(root, record):
         if root.exists() and any(root.iterdir()): raise InputError(f"{root}: is not empty and holds no world.json; choose another folder")
         write_json(record | dict(complete=False), file)
     old = read_json(file)
+    if not isinstance(old, dict): raise InputError(f"{file}: is {old!r:.60}, expected the parameters of a world; choose another folder")
     differ = [f"{k} {old.get(k)!r} instead of {record.get(k)!r}" for k in dict.fromkeys((*record, "sets")) if old.get(k) != record.get(k)]
     if differ: raise InputError(f"{root}: holds another world ({', '.join(differ)}); choose another folder")
     return bool(old.get("complete"))

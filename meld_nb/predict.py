@@ -20,6 +20,7 @@ from .backbone import best_device
 from .slices import MAX_SIZE, CachedVolume, lesion_patches, open_cached, sample, to_grid, volume_grid, volume_images
 from .lesanet import embed, organ_scores
 from .stack import stack as stack_slices
+from .volume import Volume
 
 # %% ../nbs/lib/41_predict.ipynb #866302c0
 @contextlib.contextmanager
@@ -119,6 +120,8 @@ def _detect(gv, model, experts, stack, iou, max_size):
 def _empty(name): return empty(name).assign(expert=pd.Series(dtype=object)) if name != "members" else empty(name)
 
 # %% ../nbs/lib/41_predict.ipynb #23c54445
+_RANGES = dict(iou="[0,1)", max_size="int [32,inf)")
+
 def detect(
     volume,         # Volume, from `read_volume`
     model,          # MELD, or a model with its calling conventions
@@ -130,7 +133,9 @@ def detect(
     max_size:int=MAX_SIZE, # px, the longer side of the images
     **run,          # score, nms, top, device, precision, channels_last: see `running`
 ): # stack: tables detections3d and members; else table detections2d; each with a column `expert`; native index
-    "Lesions of a scan, in the index order of its own file (§4.3). `members` is None if the file's slices are not axial: its slice numbers then are none of an axial slice."
+    "Lesions of a scan, in the index order of its own file (§4.3). InputError for a value out of range. `members` is None if the file's slices are not axial: its slice numbers then are none of an axial slice."
+    if not isinstance(volume, Volume): raise InputError(f"volume is {volume!r:.60}, expected a Volume, as `read_volume` gives it")
+    check_ranges(locals(), _RANGES)
     with running(model, **run): out = _detect(to_grid(volume, info=dict(volume_id=volume_id)), model, experts, stack, iou, max_size)
     return _checked(out, stack)
 
@@ -144,6 +149,7 @@ def detect_cached(
     iou:float=.5, max_size:int=MAX_SIZE, **run, # as in `detect`
 ): # as `detect`; stack_id counts over all volumes
     "`detect` for many volumes of the cache."
+    check_ranges(locals(), _RANGES)
     parts, used = [], 0
     with running(model, **run):
         for v in progress(list(volume_ids), "detect"):
@@ -195,6 +201,7 @@ def detect_slices(
     **run,                  # score, nms, top, device, precision, channels_last: see `running`
 ): # table volume_id, patient_id, z, x1,y1,x2,y2, score, expert, w_lung, w_liver, w_lymph_node; with masks: and [N,28,28] float32 in the orientation of the file
     "2D detections of native slices (key-slice test, proposals), in native index."
+    check_ranges(locals(), dict(batch="int [1,inf)", max_size=_RANGES["max_size"]))
     tables, shapes = [_no_rows(model)], []
     with running(model, **run):
         for volume_id, rows in progress(list(slices.groupby("volume_id", sort=False)), "slices"):
@@ -223,7 +230,7 @@ def proposal_slices(
     every_mm:float=5.,
 ) -> pd.DataFrame: # rows of `slices`
     "About one slice every `every_mm`, and all key slices. Volumes of unknown slice interval give every slice."
-    if not every_mm > 0: raise InputError(f"every_mm is {every_mm}, expected more than 0")
+    check_ranges(locals(), dict(every_mm="(0,inf)"))
     keep = np.zeros(len(slices), bool)
     kind, z = (slices.kind == "key").to_numpy(), slices.z.to_numpy()
     for volume_id, at in slices.groupby("volume_id").indices.items():
@@ -256,6 +263,7 @@ def embed_boxes(
     organs=ORGANS,      # whose scores; each is a term of LesaNet
 ) -> tuple: # embeddings [N,E] float32, memory-mapped; organ scores: a column for each organ
     "Embed every box of a table (§3.2)."
+    check_ranges(locals(), dict(batch="int [1,inf)"))
     at = [(volume_id, int(z), rows) for (volume_id, z), rows in table.reset_index(drop=True).groupby(["volume_id","z"]).indices.items()]
     boxes, found = table[_BOX].to_numpy(float), np.full((len(table), len(organs)), np.nan)
     with atomic_path(path) as tmp:

@@ -65,7 +65,8 @@ class Volume:
 LEAST_MM, MOST_MM = .01, 100   # of a spacing: what lies beyond is no CT but a mistake of units
 
 def _spacing(spacing, where=""):
-    s = tuple(float(v) for v in spacing) if np.size(spacing) == 3 else ()
+    try: s = tuple(float(v) for v in spacing) if np.size(spacing) == 3 else ()
+    except (TypeError, ValueError): s = ()
     if len(s) != 3 or not all(np.isfinite(v) and v > 0 for v in s):
         raise InputError(f"{where}spacing must be 3 positive mm values (x,y,z), got {s or spacing}")
     if not all(LEAST_MM*.999 <= v <= MOST_MM*1.001 for v in s):   # headers hold float32
@@ -180,7 +181,8 @@ def _itk_header(path):
     return reader
 
 def _bounded(size, path):
-    "InputError if a header asks for more voxels than any CT has; nothing was allocated yet."
+    "InputError if a header asks for no voxels, or for more than any CT has; nothing was allocated yet."
+    if 0 in size: raise InputError(f"{path}: its header asks for {' x '.join(map(str, size))} voxels, expected at least 1 along each axis")
     if np.prod(size, dtype=float) > MOST_VOXELS or np.prod(size[:2], dtype=float) > MOST_PIXELS:
         raise InputError(f"{path}: its header asks for {' x '.join(map(str, size))} voxels, expected at most {MOST_VOXELS:,}, and {MOST_PIXELS:,} on a slice")
 
@@ -227,9 +229,12 @@ def _check_nifti(path, reader):
     _long_enough(path, have, reader)
     if bad: raise InputError(f"{path}: {bad} voxels are NaN or infinite; expected Hounsfield units")
 
-def _long_enough(path, have, reader, parts=1, name=None):
+def _bytes_of(reader):
     size = int(reader.GetMetaData("bitpix"))//8 if reader.HasMetaDataKey("bitpix") else sitk.GetArrayViewFromImage(sitk.Image(1, 1, 1, reader.GetPixelID())).itemsize
-    need = int(np.prod(reader.GetSize(), dtype=np.int64))*size//parts
+    return int(np.prod(reader.GetSize(), dtype=np.int64))*size
+
+def _long_enough(path, have, reader, parts=1, name=None):
+    need = _bytes_of(reader)//parts
     if have < need: raise InputError(f"{path}: cut short: {have} bytes of voxels{f' in {name}' if name else ''}, its header asks for {need}")
 
 # %% ../nbs/lib/10_volume.ipynb #de848eaa
@@ -275,21 +280,29 @@ def _fields(path):
     return fields, end
 
 def _stored(path):
-    "The files with the voxels of a MetaImage or NRRD, whether they are one a slice, where voxels begin in them, and how they are stored: raw, packed or text. InputError if the header names what should not be read."
+    "The files with the voxels of a MetaImage or NRRD, whether they are one a slice, where voxels begin in them, and how they are stored: raw, packed, text or hex. InputError if the header names what should not be read."
     fields, begin = _fields(path)
     if not re.fullmatch("[0-9]", fields.get("ndims", "3")): raise InputError(f"{path}: expected a 3D image, its header says NDims = {fields['ndims'][:20]!r}")   # the library would crash
-    name = fields.get("elementdatafile" if _kind(path) == "m" else "datafile", "LOCAL")
-    how = {"gz": "packed", "gzip": "packed", "raw": "raw"}.get(fields.get("encoding", "raw").lower(), "text")
+    name, skip = fields.get("elementdatafile" if _kind(path) == "m" else "datafile", "LOCAL"), fields.get("headersize", "0")
+    for k in fields.keys() & {"dimsize", "sizes"}:
+        if not all(re.fullmatch("[0-9]{1,9}", v) for v in fields[k].split()): raise InputError(f"{path}: its {k} is {fields[k][:40]!r}, expected whole numbers")   # the library cuts what is larger
+    for k in fields.keys() & {"headersize", "byteskip", "lineskip"}:
+        if not re.fullmatch("-1|[0-9]{1,9}", fields[k]): raise InputError(f"{path}: its {k} is {fields[k][:20]!r}, expected a whole number, or -1 for the end of the file")
+    for k in fields.keys() & {"compresseddata", "binarydata", "binarydatabyteordermsb", "elementbyteordermsb"}:
+        if fields[k][0] not in "TtFfNn01": raise InputError(f"{path}: its {_META[k]} is {fields[k][:20]!r}, expected True or False")
+    how = {"gz": "packed", "gzip": "packed", "raw": "raw", "hex": "hex"}.get(fields.get("encoding", "raw").lower(), "text")
     if fields.get("compresseddata", "F")[0] in "Tt1": how = "packed"
     if fields.get("binarydata", "T")[0] not in "Tt1": how = "text"
-    if name in ("LOCAL", "Local", "local"): return [path], False, begin, how
+    if name in ("LOCAL", "Local", "local"):
+        if int(skip) not in (-1, 0, begin): raise InputError(f"{path}: its HeaderSize is {skip}, expected none or {begin}, where its voxels begin")   # the library would begin to read there
+        return [path], False, begin, how
     names = _listed(path, name, begin) if name.startswith("LIST") else _numbered(path, name) if "%" in name else [name]
     for n in names:
         _itk_name(path.parent/n)
         if Path(n).is_absolute() or ".." in re.split(r"[/\\]", n) or n == "-" or "\0" in n: raise InputError(f"{path}: its voxels are said to lie in {n!r}, expected a file in its own folder or below it")
         if (path.parent/n).exists() and not (path.parent/n).is_file(): raise InputError(f"{path}: its voxels are said to lie in {n!r}, which is no regular file")
-    skip = fields.get("headersize", "0")
-    return [path.parent/n for n in names], name.startswith("LIST") or "%" in name, int(skip) if skip.isdecimal() else 0, how
+    if _kind(path) == "m" and (name == "LIST 3" or "%" in name and len(name.split()) > 4): raise InputError(f"{path}: its voxels are said to lie in {name[:60]!r}, expected files of one slice each")   # the library reads no others
+    return [path.parent/n for n in names], name.startswith("LIST") or "%" in name, max(0, int(skip)), how
 
 def _listed(path, name, begin):
     "Names that follow a header, one a line."
@@ -305,7 +318,7 @@ def _numbered(path, name):
     return names
 
 def _check_stored(path, reader, unpack):
-    "InputError if voxels are missing, cut short or, if they may be unpacked, broken."
+    "InputError if voxels are missing, cut short or, if they may be unpacked, broken. The checksum of a MetaImage's packed voxels, else None."
     if nifti := _suffix(path).startswith(".nii"): files, parts, begin, how = [path], False, int(_nifti_header(path)["vox_offset"][0]), "packed" if path.name.lower().endswith(".gz") else "raw"
     else: files, parts, begin, how = _stored(path)
     if missing := [f.name for f in files if not f.is_file()]: raise InputError(f"{path}: its voxels, {missing[0]}, are missing")
@@ -315,24 +328,37 @@ def _check_stored(path, reader, unpack):
         for f in files: _long_enough(path, f.stat().st_size - begin, reader, len(files), f.name)
         return
     file = files[0]
-    if how == "text" and file.stat().st_size - begin < np.prod(reader.GetSize(), dtype=float): raise InputError(f"{path}: cut short: {file.stat().st_size - begin} bytes of text, its header asks for {np.prod(reader.GetSize(), dtype=np.int64)} voxels")
+    if how in ("text", "hex") and file.stat().st_size - begin < np.prod(reader.GetSize(), dtype=float): raise InputError(f"{path}: cut short: {file.stat().st_size - begin} bytes of text, its header asks for {np.prod(reader.GetSize(), dtype=np.int64)} voxels")
     if how == "raw": _long_enough(path, file.stat().st_size - begin, reader)
+    if how == "text" and unpack and _kind(path) == "r": _check_words(path, file, begin)
     if how == "packed" and unpack and nifti: _check_nifti(path, reader)
-    elif how == "packed" and unpack: _long_enough(path, _unpacked(path, file, begin), reader)
+    elif how == "packed" and unpack:
+        have, crc = _unpacked(path, file, begin, _bytes_of(reader))
+        _long_enough(path, have, reader)
+        return crc if _kind(path) == "m" else None
 
-def _unpacked(path, file, begin):
-    "Number of bytes in a zlib or gzip stream that is read to its end, a little at a time: a bomb needs no memory."
-    d, have = zlib.decompressobj(47), 0                                                # 47: either
+def _check_words(path, file, begin):
+    "InputError if a word of a NRRD's text is longer than any number: the library would write it beyond its buffer."
+    with open(file, "rb") as f:
+        f.seek(begin); rest = b""
+        while block := f.read(1 << 20):
+            if long := re.search(rb"\S{64}", rest + block): raise InputError(f"{path}: broken: its text has {long[0][:20].decode('latin1')!r} and so on, expected numbers with blanks between")
+            rest = block[-63:]
+
+def _unpacked(path, file, begin, need):
+    "Number of bytes in a zlib or gzip stream that is read to its end, a little at a time: a bomb needs no memory; and the checksum of the first `need`."
+    d, have, crc = zlib.decompressobj(47), 0, 0                                        # 47: either
     with open(file, "rb") as f:
         f.seek(begin)
         try:
             while block := f.read(1 << 20):
                 while block:
                     if d.eof: d = zlib.decompressobj(47)                               # a file of several streams
-                    have += len(d.decompress(block, 1 << 24)); block = d.unconsumed_tail or d.unused_data
+                    part = d.decompress(block, 1 << 24)
+                    crc = zlib.crc32(part[:max(0, need - have)], crc); have += len(part); block = d.unconsumed_tail or d.unused_data
         except zlib.error as e: raise InputError(f"{path}: broken ({e})") from None
     if not d.eof: raise InputError(f"{path}: cut short: its packed voxels have no end")
-    return have
+    return have, crc
 
 def _check_header(path, spacing, orientation):
     "InputError if the header leaves open what the voxels are or where they lie, and neither `spacing` nor `orientation` says it."
@@ -341,9 +367,10 @@ def _check_header(path, spacing, orientation):
         if spacing is None and not fields.keys() & {"elementspacing", "elementsize", "spacings", "spacedirections"}: raise InputError(f"{path}: its header has no spacing: give spacing=(x,y,z) in mm")
         if not meta: _check_space(path, fields, orientation)
         for name in fields.keys() & {"offset", "position", "origin", "transformmatrix", "rotation", "orientation", "elementspacing", "elementsize"} if meta else ():   # what is no number counts as 0 to the image library
-            try: fine = np.isfinite([float(v) for v in fields[name].split()]).all()
-            except ValueError: fine = False
-            if not fine: raise InputError(f"{path}: its {name} is {fields[name]!r}, expected finite numbers")
+            n = 9 if name in ("transformmatrix", "rotation", "orientation") else 3
+            try: values = [float(v) for v in fields[name].replace("_", "x").split()]   # 1_0 is a number to Python only
+            except ValueError: values = []
+            if len(values) < n or not np.isfinite(values).all(): raise InputError(f"{path}: its {name} is {fields[name]!r}, expected {n} finite numbers")
         for name, usual in (("elementtointensityfunctionslope", "1"), ("elementtointensityfunctionoffset", "0"), ("distanceunits", "mm")):
             if fields.get(name, usual) not in (usual, "?"): raise InputError(f"{path}: its {name} is {fields[name]}, which the image library does not apply: expected {usual}")
         return
@@ -383,15 +410,18 @@ def _check_space(path, fields, orientation):
 
 # %% ../nbs/lib/10_volume.ipynb #79ed11ab
 def _read_itk(path):
-    reader = _itk_header(path)
+    reader, crc = _itk_header(path), None
     if _suffix(path).startswith(".nii"): _check_nifti(path, reader)
-    else: _check_stored(path, reader, unpack=True)
-    try: image = reader.Execute()
+    else: crc = _check_stored(path, reader, unpack=True)
+    try: a = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError as e: raise InputError(f"{path}: voxels cannot be read; is the file, or a part of it, missing or cut short? ({_last_line(e)})") from None
-    return sitk.GetArrayFromImage(image)
+    if crc is not None and zlib.crc32(a) != crc != zlib.crc32(a.byteswap()):           # the library goes by the size in the header, and gives what is in memory if it is wrong
+        files, _, begin, _ = _stored(path)
+        raise InputError(f"{path}: its packed voxels are not what the image library unpacks: expected one stream and CompressedDataSize = {files[0].stat().st_size - begin}, found {_fields(path)[0].get('compresseddatasize', 'none')}")
+    return a
 
 # %% ../nbs/lib/10_volume.ipynb #1e6c2b7e
-_TEXT = ["SeriesInstanceUID", "SeriesDescription", "StudyInstanceUID", "Modality", "PhotometricInterpretation"]
+_TEXT = ["SeriesInstanceUID", "StudyInstanceUID", "Modality", "PhotometricInterpretation"]
 _WHO = "PatientID"   # compared, never shown: read as bytes
 _TAGS = [*_TEXT, "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
          "RescaleIntercept", "RescaleSlope", _WHO]
@@ -426,11 +456,21 @@ def _values(ds, tag, n):
     try: v = np.atleast_1d(np.array(ds[tag].value, dtype=float))
     except (KeyError, OverflowError, RuntimeError, TypeError, ValueError): v = np.zeros(0)   # RuntimeError: pydicom does not know the value's representation
     if len(v) != n or not np.isfinite(v).all():
-        got = "is missing" if not _given(ds, tag) else f"is {ds.get_item(tag).value!r}, expected {n} number{'s'*(n > 1)}"
+        got = "is missing" if not _given(ds, tag) else f"is {ds.get_item(tag).value!r:.60}, expected {n} number{'s'*(n > 1)}"
         raise InputError(f"{ds.filename}: DICOM tag {tag} {got}" + ("; multi-frame files are not read: convert to single slices or NIfTI" if "NumberOfFrames" in ds else ""))
     return v
 
 def _shown(text): return "".join(c if c.isprintable() else "?" for c in str(text))[:64]   # of a header, in a message
+
+def _about(headers):
+    "How a series differs from others, in numbers: its description may name the patient."
+    def get(tag, n=1):
+        try: return _values(headers[0], tag, n)
+        except InputError: return np.full(n, np.nan)
+    (x, y), (thick,) = (get("Columns")[0], get("Rows")[0]), get("SliceThickness")
+    normal = np.abs(np.cross(*get("ImageOrientationPatient", 6).reshape(2, 3)))
+    plane = ("sagittal", "coronal", "axial")[normal.argmax()] if np.isfinite(normal).all() else "unplaced"
+    return f"{len(headers)} {plane} slices of {x:g} x {y:g} pixels, {thick:g} mm thick"
 
 def _pick_series(folder, uid):
     series = dicom_series(folder)
@@ -438,7 +478,7 @@ def _pick_series(folder, uid):
         below = next((p.parent for p in sorted(folder.rglob("*")) if p.is_file() and is_dicom(p)), None)
         hint = f"; there are some in {below}: give that folder" if below else ""
         raise InputError(f"{folder}: no DICOM images or DeepLesion PNGs in this folder{hint}")
-    names = "; ".join(f"{_shown(u)} ({len(s)} slices, {_shown(s[0].get('SeriesDescription', 'no description'))})" for u, s in series.items())
+    names = "; ".join(f"{_shown(u)} ({_about(s)})" for u, s in series.items())
     if uid is None and len(series) > 1: raise InputError(f"{folder}: holds {len(series)} series, choose one by series= (--series on the command line): {names}")
     if uid is not None and uid not in series: raise InputError(f"{folder}: no series {uid!r}; there are: {names}")
     return series[uid if uid is not None else next(iter(series))]
@@ -574,7 +614,9 @@ def _find(path, series, slices, spacing, orientation, axial, complete=False, lab
     "How to read the voxels of `path`, and its geometry; voxels are not read yet, but their files are measured if they shall be `complete`."
     path = Path(_itk_name(path))
     if spacing is not None: spacing = _spacing(spacing, f"{path}: ")
-    if not path.exists(): raise InputError(f"{path}: no such file or folder")
+    try: found = path.exists()
+    except OSError as e: raise InputError(f"{path}: {e.strerror}") from None           # a name that is too long
+    if not found: raise InputError(f"{path}: no such file or folder")
     if not (path.is_file() or path.is_dir()): raise InputError(f"{path}: neither a regular file nor a folder")   # a pipe would be waited for
     pngs = path.is_dir() and bool(_png_numbers(path))
     if series is not None and (pngs or not path.is_dir()): raise InputError(f"{path}: series= is for DICOM folders")

@@ -228,8 +228,8 @@ mhd.handled("big endian", both(sub(MHD, "BinaryDataByteOrderMSB = False", "Binar
 mhd.refused("a TransformMatrix of zeros", sub(MHD, "TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = 0 0 0 0 0 0 0 0 0"), "ct.mhd: its header has an origin of … and a direction of (0.0, 0.0, …), expected finite numbers and three different axes")
 for what, m in (("shears", "1 0 0 0 1 0 0 0.1228 0.9924"), ("stretches", "1 0 0 0 1 0 0 0 1.5")):
     mhd.refused(f"a TransformMatrix that {what}", sub(MHD, "TransformMatrix = 1 0 0 0 1 0 0 0 1", f"TransformMatrix = {m}"), "ct.mhd: its axes, …, are not of length 1 and at right angles: a tilted gantry or a shear is not read")
-mhd.refused("a TransformMatrix with NaN", sub(MHD, "TransformMatrix = 1 0", "TransformMatrix = nan 0"), "ct.mhd: its transformmatrix is 'nan 0 0 0 1 0 0 0 1', expected finite numbers")
-mhd.refused("an Offset of NaN", sub(MHD, "Offset = -7", "Offset = nan"), "ct.mhd: its offset is 'nan -8 30', expected finite numbers")
+mhd.refused("a TransformMatrix with NaN", sub(MHD, "TransformMatrix = 1 0", "TransformMatrix = nan 0"), "ct.mhd: its transformmatrix is 'nan 0 0 0 1 0 0 0 1', expected 9 finite numbers")
+mhd.refused("an Offset of NaN", sub(MHD, "Offset = -7", "Offset = nan"), "ct.mhd: its offset is 'nan -8 30', expected 3 finite numbers")
 mhd.refused("no spacing", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"", b)), "ct.mhd: its header has no spacing: give spacing=(x,y,z) in mm")
 mhd.refused("a spacing of 0", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"ElementSpacing = 0 0.8 2\n", b)), "ct.mhd: spacing must be 3 positive mm values (x,y,z), got (0.0, 0.8, 2.0)")
 mhd.refused("a negative spacing", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"ElementSpacing = 0.8 0.8 -2\n", b)), "ct.mhd: spacing must be 3 positive mm values (x,y,z), got (0.8, 0.8, -2.0)")
@@ -240,7 +240,10 @@ mhd.refused("a type of voxels that does not exist", sub(MHD, "MET_SHORT", "MET_Q
 mhd.refused("values far beyond Hounsfield units", lambda d: sitk.WriteImage(sitk.Cast(sitk.ReadImage(str(d/MHD)), sitk.sitkFloat32)*1000, str(d/MHD)), "ct.mhd: … of the values are beyond int16, …; expected Hounsfield units")
 mhd.refused("a HeaderSize that leaves too few voxels", sub(MHD, "ElementType", "HeaderSize = 100\nElementType"), "ct.mhd: cut short: 4700 bytes of voxels, its header asks for 4800")
 mhd.refused("a slope that the image library would not apply", sub(MHD, "ElementType", "ElementToIntensityFunctionSlope = 2\nElementType"), "ct.mhd: its elementtointensityfunctionslope is 2, which the image library does not apply: expected 1")
-mhd.refused("a negative size", sub(MHD, "DimSize = 20 20 6", "DimSize = 20 20 -6"), "ct.mhd: its header asks for 20 x 20 x … voxels, expected at most 2,147,483,648, and 67,108,864 on a slice")
+mhd.refused("a negative size", sub(MHD, "DimSize = 20 20 6", "DimSize = 20 20 -6"), "ct.mhd: its dimsize is '20 20 -6', expected whole numbers")
+mhd.refused("a size of 0", sub(MHD, "DimSize = 20 20 6", "DimSize = 20 20 0"), "ct.mhd: its header asks for 20 x 20 x 0 voxels, expected at least 1 along each axis")
+mhd.refused("an Offset of two numbers", sub(MHD, "Offset = -7 -8 30", "Offset = -7 -8"), "ct.mhd: its offset is '-7 -8', expected 3 finite numbers")
+mhd.refused("a byte order that is neither True nor False", sub(MHD, "BinaryDataByteOrderMSB = False", "BinaryDataByteOrderMSB = yes"), "ct.mhd: its BinaryDataByteOrderMSB is 'yes', expected True or False")
 mhd.refused("a list of files, one of which is missing", both(edit("ct.raw", lambda b: b[:800]), edit(MHD, lambda b: b.replace(b"ElementDataFile = ct.raw", b"ElementDataFile = LIST 2\n" + b"\n".join([b"ct.raw"]*5 + [b"none.raw"])))), "ct.mhd: its voxels, none.raw, are missing")
 def slices(name, files=range(6), size=800):
     "One file a slice in place of ct.raw, the header's `name` for them; a file may be shorter."
@@ -256,6 +259,7 @@ for name, how in (("s%02d.raw 0 5 1", "named by number"), (LIST, "in a list")): 
 mhd.refused("numbered files, one of which is missing", slices("s%02d.raw 0 5 1", (0, 1, 2, 4, 5)), "ct.mhd: its voxels, s03.raw, are missing")
 mhd.refused("fewer numbered files than slices", slices("s%02d.raw 0 3 1"), "ct.mhd: its header names 4 files, expected 6, one a slice")
 mhd.refused("fewer names in a list than slices", slices("LIST\ns00.raw\ns01.raw"), "ct.mhd: its header names 2 files, expected 6, one a slice")
+for name in ("s%02d.raw 0 5 1 3", LIST.replace("LIST", "LIST 3")): mhd.refused(f"files of more than a slice, {'in a list' if name in LIST or 'LIST' in name else 'named by number'}", slices(name), "ct.mhd: its voxels are said to lie in …, expected files of one slice each")
 mhd.refused("a field in another spelling", sub(MHD, "ElementSpacing", "elementspacing"), "ct.mhd: header cannot be read: line 10 is 'elementspacing = …', expected ElementSpacing")
 mhd.refused("a field twice", sub(MHD, "ElementType", "ElementSpacing = 5 5 5\nElementType"), "ct.mhd: header cannot be read: line 12 is 'ElementSpacing = 5 5 5', expected ElementSpacing once")
 mhd.refused("two fields that mean the same", sub(MHD, "ElementType", "Position = 0 0 0\nElementType"), "ct.mhd: its header has Offset and Position, which mean the same: expected one of them")
@@ -270,10 +274,16 @@ by_hand(.8, .8, 2).handled("a spacing that no CT has, and `spacing` is given", e
 by_hand(800, 800, 2000).refused("a given `spacing` that no CT has", lambda d: None, "ct.mhd: spacing (x,y,z) is (800.0, 800.0, 2000.0) mm, expected 0.01 to 100 mm")
 packed = mhd.reading("`read_volume`", lambda d: read_volume(d/"packed.mha"))
 packed.refused("compressed and cut short", cut("packed.mha", .9), "packed.mha: cut short: its packed voxels have no end")
+SIZE = rb"CompressedDataSize = \d+\n"
+packed_size = "packed.mha: its packed voxels are not what the image library unpacks: expected one stream and CompressedDataSize = …, found "
+packed.refused("compressed, and the size of the stream is missing", edit("packed.mha", lambda b: re.sub(SIZE, b"", b)), packed_size + "none")
+packed.refused("compressed, and the size of the stream is 0", edit("packed.mha", lambda b: re.sub(SIZE, b"CompressedDataSize = 0\n", b)), packed_size + "0")
+packed.refused("compressed, and the size of the stream is too small", edit("packed.mha", lambda b: re.sub(SIZE, b"CompressedDataSize = 10\n", b)), packed_size + "10")
+packed.refused("a HeaderSize that is not where the voxels begin", sub("packed.mha", "ElementDataFile", "HeaderSize = 10\nElementDataFile"), "packed.mha: its HeaderSize is 10, expected none or …, where its voxels begin")
 packed.refused("compressed, with wrong bits", edit("packed.mha", lambda b: b[:-900] + bytes(64) + b[-836:]), "packed.mha: broken (…)")
 nrrd = mhd.reading("`read_volume`", lambda d: read_volume(d/"ct.nrrd"))
 nrrd.refused("NRRD, cut short", cut("ct.nrrd"), "ct.nrrd: cut short: … bytes of voxels, its header asks for 4800")
-nrrd.refused("NRRD, sizes that are no numbers", sub("ct.nrrd", "sizes: 20 20 6", "sizes: a b c"), "ct.nrrd: header cannot be read (…)")
+nrrd.refused("NRRD, sizes that are no numbers", sub("ct.nrrd", "sizes: 20 20 6", "sizes: a b c"), "ct.nrrd: its sizes is 'a b c', expected whole numbers")
 SPACE = "space: left-posterior-superior"
 nrrd.refused("NRRD, a space that is not the patient's", sub("ct.nrrd", SPACE, "space: 3D-right-handed"), "ct.nrrd: its header has space '3D-right-handed', so its orientation is not known: give orientation=, e.g. LPS")
 nrrd.refused("NRRD, no space", sub("ct.nrrd", SPACE, "space dimension: 3"), "ct.nrrd: its header has no space, so its orientation is not known: give orientation=, e.g. LPS")
@@ -281,6 +291,8 @@ mhd.reading("`read_volume`", lambda d: read_volume(d/"ct.nrrd", spacing=(.8, .8,
 mhd.reading("`read_volume`", lambda d: read_volume(d/"ct.nrrd", orientation="LPS")).handled("NRRD, no space, but `orientation` is given", sub("ct.nrrd", SPACE, "space dimension: 3"), same, "read as told")
 nrrd.refused("NRRD, an axis without direction", sub("ct.nrrd", "(0,0,2)", "none"), "ct.nrrd: its space directions are '… none', expected three vectors")
 nrrd.refused("NRRD, micrometres", sub("ct.nrrd", "encoding", 'space units: "um" "um" "um"\nencoding'), 'ct.nrrd: its space units are "um" "um" "um", expected mm')
+nrrd.refused("NRRD, a skip that is no whole number", sub("ct.nrrd", "encoding", "byte skip: 1e2\nencoding"), "ct.nrrd: its byteskip is '1e2', expected a whole number, or -1 for the end of the file")
+nrrd.refused("NRRD, text with a word that is longer than any number", edit("ct.nrrd", lambda b: b[:b.index(b"\n\n")].replace(b"encoding: raw", b"encoding: text") + b"\n\n" + b"1,"*5000), "ct.nrrd: broken: its text has '1,1,1,1,1,1,1,1,1,1,' and so on, expected numbers with blanks between")
 nrrd.handled("NRRD, millimetres", sub("ct.nrrd", "encoding", 'space units: "mm" "mm" "mm"\nencoding'), same, "the same voxels")
 nrrd.handled("NRRD, comments and keys of one's own", sub("ct.nrrd", "encoding", "# a comment: with a colon\nSegment0_Name:=Liver: left\nencoding"), same, "the same voxels")
 nrrd.refused("NRRD, a field that is also a key", sub("ct.nrrd", "encoding", "Encoding:=gzip\nencoding"), "ct.nrrd: header cannot be read: line … is 'Encoding:=gzip', expected Encoding: with a blank after it, or another key")
@@ -411,8 +423,8 @@ def renamed(d):
     for k, p in zip((5, 2, 9, 1, 7, 3), files(d)): p.rename(p.with_name(f"{k}.dcm"))
 def nested(d):
     (d/"dicom").rename(d/"series"); (d/"dicom").mkdir(); (d/"series").rename(d/"dicom"/"series")
-dcm.refused("two series in one folder", another("CHEST"), "dicom: holds 2 series, choose one by series= (--series on the command line): … (6 slices, CT); … (3 slices, CHEST)")
-dcm.refused("a localiser beside the series", another("SCOUT", ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "dicom: holds 2 series, choose one by series= (--series on the command line): …SCOUT…")
+dcm.refused("two series in one folder", another("CHEST"), "dicom: holds 2 series, choose one by series= (--series on the command line): … (6 axial slices of 20 x 20 pixels, 2 mm thick); … (3 axial slices of …")
+dcm.refused("a localiser beside the series", another("SCOUT", ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "dicom: holds 2 series, choose one by series= (--series on the command line): …; … (3 coronal slices of …")
 dcm.refused("a localiser within the series", tags(0, ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "dicom: slices of different kinds in one series: 1-001.dcm has orientation, pixel spacing, rows, columns …, most have …")
 dcm.refused("a slice twice", lambda d: shutil.copy(files(d)[1], d/"dicom"/"copy.dcm"), "dicom: 1-002.dcm and copy.dcm lie at the same position …: a slice twice, or two acquisitions in one series")
 dcm.refused("a gap", lambda d: files(d)[2].unlink(), "dicom: 4.00 mm between 1-004.dcm and 1-002.dcm where the slice interval is 2.00 mm: slices missing, or intervals mixed")
@@ -449,7 +461,7 @@ dcm.handled("file names that say nothing of the order", renamed, same, "ordered 
 dcm.handled("big endian", big_endian, same, "the same voxels")
 dcm.refused("the folder above the series", nested, "dicom: no DICOM images or DeepLesion PNGs in this folder; there are some in …series: give that folder")
 dcm.refused("an empty folder", lambda d: (shutil.rmtree(d/"dicom"), (d/"dicom").mkdir()), "dicom: no DICOM images or DeepLesion PNGs in this folder")
-dcm.reading("`read_volume`", lambda d: read_volume(d/"dicom", series="1.2.3")).refused("a series that is not there", lambda d: None, "dicom: no series '1.2.3'; there are: … (6 slices, CT)")
+dcm.reading("`read_volume`", lambda d: read_volume(d/"dicom", series="1.2.3")).refused("a series that is not there", lambda d: None, "dicom: no series '1.2.3'; there are: … (6 axial slices of 20 x 20 pixels, 2 mm thick)")
 
 luna = Kind("LUNA16", "luna16", "`read_dataset`", lambda d: read_dataset("luna16", d))
 ANN = "annotations.csv"
@@ -809,8 +821,8 @@ setting("study.arms=[meld, meld]").refused("an arm twice", nothing, "study: meld
 setting("study.annotated=[1.5]").refused("a share above 1", nothing, "study.annotated: a share lies in (0, 1], found 1.5")
 setting("study.world=[1, 2]").refused("a list in place of a world", nothing, "a world is the name of a profile or world parameters by name, got [1, 2]")
 setting("study.world=moon").refused("a world that does not exist", nothing, "no world profile is called 'moon'; there are: smoke, demo, study")
-setting("study.world={annotated: 2}").refused("a share of the world above 1", nothing, "world parameter annotated: a share must lie in [0, 1], got 2")
-setting("study.world={noise: .nan}").refused("NaN in the world", nothing, "world parameter noise: expected a number, got nan")
+setting("study.world={annotated: 2}").refused("a share of the world above 1", nothing, "world parameter annotated is 2, expected a number in [0,1]")
+setting("study.world={noise: .nan}").refused("NaN in the world", nothing, "world parameter noise is nan, expected a number in [0,200]")
 setting("study.seed=1.5").refused("a seed that is no whole number", nothing, "study.seed: expected int like 0, found 1.5")
 setting("study.seed=-1").refused("a seed below 0", nothing, "study.seed is -1, expected a whole number in [0,4294967295]")
 setting("study.seed=18446744073709551616").refused("a seed of more than 32 bits", nothing, "study.seed is 18446744073709551616, expected a whole number in [0,4294967295]")
@@ -836,6 +848,8 @@ par.reading("`meld report --release`", meld("report", "{d}", "--release")).refus
 par.reading("`meld check`", meld("check", "own", "{d}/l\udcfcna")).refused("a name that is not UTF-8", nothing, "Invalid value for 'ROOT': … is no name in UTF-8: rename the file or folder")
 par.reading("`meld check`", meld("check", "deeplessien", "{d}")).refused("a data set that does not exist", nothing, "no data set is called 'deeplessien'; there are: deeplesion, luna16, lits, nih_ln")
 par.reading("`meld phantom`", meld("phantom", "{d}/world", "--profile", "{d}/own.yaml")).refused("a world parameter that does not exist", write("own.yaml", "patients: 3"), "world parameter 'patients' is unknown; there are: train, val, …")
+for k, v in dict(noise=-5, pad_px="1.0e+8", contrast="-1.0e+8", magnify=50).items(): par.reading("`meld phantom`", meld("phantom", "{d}/world", "--profile", "{d}/own.yaml")).refused(f"a world parameter out of range, {k}", write("own.yaml", f"{k}: {v}"), f"world parameter {k} is …, expected a … in […]")
+par.reading("`meld phantom`", meld("phantom", "{d}/world")).refused("a world.json that is none", lambda d: ((d/"world").mkdir(), (d/"world"/"world.json").write_text("[]")), "world.json: is [], expected the parameters of a world; choose another folder")
 
 def load(d):
     from meld_nb.meld import load_model

@@ -395,6 +395,32 @@ def test_what_a_header_says_is_shown_without_control_characters(trees, tmp_path)
         with pytest.raises(InputError, match=says) as e: read_volume(tmp_path/"d"/"dicom", series=series)
         assert str(e.value).isprintable() and "7351" not in str(e.value) and "x"*99 not in str(e.value)
 
+def test_no_error_shows_a_text_of_the_header(trees, tmp_path, capfd):
+    "Every tag of free text says who it is; two series in a folder, and slices of which one cannot be read in another way each."
+    model, texts = str(tiny.make("checkpoint", trees)/"model.safetensors"), [v[4] for t, v in pydicom.datadict.DicomDictionary.items() if t >> 16 > 2 and v[0] in ("PN", "LO", "LT", "SH", "ST", "UT") and v[1] in ("1", "1-n") and v[4]]
+    shutil.copytree(tiny.make("scan", trees)/"dicom", tmp_path/"d"/"dicom"); shutil.copy(tiny.make("checkpoint", trees)/"ct.nii", tmp_path/"d")
+    for p in (tmp_path/"d"/"dicom").iterdir():
+        ds = pydicom.dcmread(p)
+        for k in texts: setattr(ds, k, "SECRET^DOE")
+        ds.save_as(p)
+    files = sorted((tmp_path/"d"/"dicom").iterdir())
+    def cut(p): p.write_bytes(p.read_bytes()[:-90])
+    def put(**values):
+        def _put(p):
+            ds = pydicom.dcmread(p)
+            for k, v in values.items(): setattr(ds, k, v)
+            ds.save_as(p)
+        return _put
+    for k, change in enumerate((put(SeriesInstanceUID="1.2.3"), put(RescaleSlope=None), put(Rows=7), put(ImagePositionPatient=[0, 0, 0]), put(PhotometricInterpretation="MONOCHROME1"), put(NumberOfFrames=2), put(PatientID="SECRET^ROE"), put(SpecificCharacterSet="ISO_IR 192"), cut,
+                                lambda p: p.write_bytes(p.read_bytes().replace(b"SECRET^DOE", b"SECRET^\xff\xfeE")), lambda p: p.write_bytes(p.read_bytes().replace(b"SECRET^DOE", b"SECRET\0\0\0\0", 3)), lambda p: p.write_bytes(p.read_bytes()[:p.stat().st_size//2]))):
+        before = files[k % len(files)].read_bytes()
+        change(files[k % len(files)])
+        main(["detect", str(tmp_path/"d"), "--checkpoint", model, "--out", str(out := tmp_path/f"out{k}"), "--format", "csv,json", "--device", "cpu"])
+        said = capfd.readouterr()
+        for where, text in dict(out=said.out, err=said.err, **{p.name: p.read_bytes().decode("latin1") for p in out.rglob("*.json")}).items(): assert "SECRET" not in text, f"{k}: {where}: {text[:500]}"
+        if k < 7: assert [Path(f["scan"]).name for f in read_json(out/"detections.json")["failed"]] == ["dicom"], said.err
+        files[k % len(files)].write_bytes(before)
+
 
 # ---- sizes -------------------------------------------------------------------------------------------------------------------
 
