@@ -265,7 +265,7 @@ def _member_boxes(detections, members, volume, where): # owner [M]: row of the d
     if ids.has_duplicates: raise InputError(f"detections: stack_id {ids[ids.duplicated()][0]} occurs twice")
     owner = ids.get_indexer(members.stack_id)
     box, mine = _flat_boxes(members, "members"), owner >= 0              # members of stacks that are not asked about do not matter
-    alone = np.setdiff1d(np.arange(len(ids)), owner)
+    alone = np.flatnonzero(np.bincount(owner[mine], minlength=len(ids)) == 0)
     if len(alone): raise InputError(f"detections, row {detections.index[alone[0]]}: stack_id {ids[alone[0]]} has no members")
     if "volume_id" in members:
         need_columns(members, "members", ["volume_id"])
