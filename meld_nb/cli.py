@@ -163,7 +163,7 @@ def _rates(found, interval):
 @click.option("--overlap", type=click.Choice(["iou", "iobb", "iogt", "iobbgt"]), help="Without a preset.  [default: iou]")
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="Without a preset: a hit overlaps by this or more.  [default: 0.5]")
 @click.option("--rule", type=click.Choice(["field", "strict"]), help="May one box find several lesions, and are further boxes free?  [default: field]")
-@click.option("--members", type=click.Path(path_type=Path), help="CSV of the boxes of each stack on each slice (stack_id, z, x1, y1, x2, y2).")
+@click.option("--members", type=click.Path(path_type=Path), help="CSV of the boxes of each stack on each slice (stack_id, z, x1, y1, x2, y2; a volume_id has to be the stack's).")
 @click.option("--excluded", type=click.Path(path_type=Path), help="luna16: annotations_excluded.csv.")
 @click.option("--groups", type=click.Path(path_type=Path), help="CSV volume_id, patient_id: patients are resampled for the intervals.  [default: each volume by itself]")
 @click.option("--bootstrap", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the intervals.")
@@ -172,6 +172,7 @@ def _rates(found, interval):
 def froc_(detections, truth, images, preset, dims, overlap, threshold, rule, members, excluded, groups, bootstrap, seed, as_json):
     "Sensitivity at false positives per image, with 95 % intervals, from DETECTIONS and TRUTH in CSV files."
     from meld_nb import froc as f
+    from meld_nb.overlap import slice_numbers
     own = dict(dims=dims, overlap=overlap, threshold=threshold)
     own = {k: v for k, v in own.items() if v is not None}
     if preset and own: raise click.UsageError(f"--{next(iter(own))} and --preset exclude each other: the preset fixes it")
@@ -185,9 +186,10 @@ def froc_(detections, truth, images, preset, dims, overlap, threshold, rule, mem
         detected, true = _csv(detections), _csv(truth)
         listed = _images(images, {*detected.get("volume_id", []), *true.get("volume_id", [])})
         if own.get("dims") == "2d" and "z" not in listed: raise InputError(f"{images}: column 'z' is missing; images are slices")
-        listed = list(zip(listed.volume_id, listed.z)) if own.get("dims") == "2d" else listed.volume_id.tolist()
-        tables = dict(detections=detections, truth=truth, members=members)
-        try: found = f.froc(detected, true, listed, members=_csv(members) if members else None, **own)
+        tables = dict(detections=detections, truth=truth, members=members, images=images)
+        try:
+            listed = list(zip(listed.volume_id, slice_numbers(listed, "images"))) if own.get("dims") == "2d" else listed.volume_id.tolist()
+            found = f.froc(detected, true, listed, members=_csv(members) if members else None, **own)
         except InputError as e: raise InputError(_with_file(str(e), tables)) from None
     patient = _groups(groups) if groups else {v: v for v in found.volumes}
     out = _rates(found, found.bootstrap(patient, bootstrap, seed))
@@ -215,7 +217,7 @@ def _groups(path):
 
 def _froc_luna16(f, marks, nodules, scans, excluded, rule):
     if rule: raise click.UsageError("--rule and --preset exclude each other: LUNA16 has its own")
-    files = dict(marks=marks, nodules=nodules, excluded=excluded)
+    files = dict(marks=marks, nodules=nodules, excluded=excluded, images=scans)
     marks, nodules = _csv(marks), _csv(nodules)
     excluded = _csv(excluded) if excluded else nodules[:0]
     listed = _images(scans, {u for t in (marks, nodules, excluded) for u in t.get("seriesuid", [])}, "seriesuid")

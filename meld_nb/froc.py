@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .core import InputError, rng
-from .overlap import OVERLAPS, box_array, box_overlap, interval_pairs, need_columns, numbers, one_to_one, score_rank
+from .core import InputError, check_ranges, rng
+from .overlap import OVERLAPS, box_array, box_overlap, interval_pairs, need_columns, numbers, one_to_one, score_rank, slice_numbers
 from .stats import expanded_level, percentile_interval, resample, two_sided_p
 
 # %% ../nbs/lib/34_froc.ipynb #3e06bb8d
@@ -33,6 +33,8 @@ class _Curve:
     average_at: tuple = FP_RATES # FPs per image whose sensitivities make `average`
     tied: bool = False       # boxes of equal score are one point of the curve
     counts: dict = field(default_factory=dict) # images, lesions, found, detections, fps, neutral
+    truth: np.ndarray = None # [G,K] where each lesion is; `compare` wants it and the rules to be the same, if they are known
+    rules: dict = None       # by which it was counted
 
     def __post_init__(self):
         n, one = len(self.score), np.ones(len(self.volumes))
@@ -97,14 +99,16 @@ class Froc(_Curve):
     def subset(self,
         rows, # [G] bool, or positions of rows of the truth table
     ) -> "Froc":
-        "The curve of some of the lesions against the same false positives."
-        return replace(self, truth_volume=self.truth_volume[rows], hit=self.hit[rows])
+        "The curve of some of the lesions against the same false positives. InputError for rows that are not there."
+        try: return replace(self, truth_volume=self.truth_volume[rows], hit=self.hit[rows], truth=None if self.truth is None else self.truth[rows])
+        except IndexError as e: raise InputError(f"rows: expected some of the {len(self.hit)} of the truth ({e})") from None
 
     def _weights(self, groups, n, seed):
-        missing = [v for v in self.volumes if v not in groups]
+        missing = [v for v in self.volumes if v not in groups or pd.isna(groups[v])]
         if missing: raise InputError(f"groups: volume {missing[0]!r} has none ({len(missing)} of {len(self.volumes)} volumes are missing)")
         of = [groups[v] for v in self.volumes]
-        return resample(of, n, seed) if len(set(of)) > 1 else [np.full(len(of), np.nan)]*n      # one patient says nothing of others
+        weights = resample(of, n, seed)
+        return weights if len(set(of)) > 1 else [np.full(len(of), np.nan)]*n      # one patient says nothing of others
 
     def draws(self,
         groups,      # dict volume_id -> patient_id
@@ -180,21 +184,25 @@ class _Images:
     "The images that count: `volumes`, how many images each has, and the place of a table's rows among them."
     def __init__(self, images, flat):
         if flat and any(isinstance(i, str) for i in images): raise InputError("images: expected pairs (volume_id, z), since dims is '2d'")
-        try: self.table = pd.DataFrame([(v, float(z)) for v, z in images] if flat else [(v, 0.) for v in images], columns=["volume_id","z"])
+        try: self.table = pd.DataFrame([(v, z) for v, z in images] if flat else [(v, 0.) for v in images], columns=["volume_id","z"])
         except (TypeError, ValueError): raise InputError("images: expected pairs (volume_id, z), since dims is '2d'") from None
         if not len(self.table): raise InputError("images: the list is empty; FPs per image need at least one")
         if self.table.volume_id.isna().any(): raise InputError("images: a volume has no name")
+        if flat: self.table["z"] = slice_numbers(self.table, "images").astype(float)
         if (dup := self.table.duplicated()).any():
             v, z = self.table[dup].iloc[0]
             raise InputError(f"images: volume {v!r}{f', z {z:g}' if flat else ''} is listed twice")
-        self.flat, self.volumes = flat, pd.Index(self.table.volume_id.unique())
-        self.n = self.table.groupby("volume_id", sort=False).size().loc[self.volumes].to_numpy(float)
+        code, self.volumes = pd.factorize(self.table.volume_id)
+        self.flat, self.n = flat, np.bincount(code).astype(float)
         self._known = pd.MultiIndex.from_frame(self.table)
+
+    def codes(self, df): # [N] position in `volumes`, -1 if the volume is not among them
+        which, names = pd.factorize(df.volume_id)                       # each name is looked up once; none is -1
+        return np.append(self.volumes.get_indexer(names), -1)[which]
 
     def __call__(self, df, name): # [N] position in `volumes`
         need_columns(df, name, ["volume_id"] + _Z0*self.flat)
-        which, names = pd.factorize(df.volume_id)                       # each name is looked up once; none is -1
-        code = np.append(self.volumes.get_indexer(names), -1)[which]
+        code = self.codes(df)
         bad = (self._known.get_indexer(pd.MultiIndex.from_arrays([df.volume_id, numbers(df, "z", name)])) if self.flat else code) < 0
         if bad.any():
             row = bad.argmax()
@@ -222,19 +230,21 @@ def froc(
     threshold:float=.5,      # a hit is >= this
     rule:str="field",        # field (one box may find several lesions, further boxes are neutral), strict (one to one, they are FPs)
     plus_one:bool=True,      # sizes in x and y count inclusive pixels
-    members:pd.DataFrame=None, # stack: stack_id, z, x1, y1, x2, y2 of every box of every stack
+    members:pd.DataFrame=None, # stack: stack_id, z, x1, y1, x2, y2 of every box of every stack; volume_id, if there, has to be the stack's
     average_at=FP_RATES,     # FPs per image whose sensitivities make the average
 ) -> Froc:
     "FROC by the field's rules. InputError naming table and row for a bad box or score, or a row outside `images`."
     for name, value, known in (("dims", dims, ("2d","stack","p3d","3d")), ("overlap", overlap, OVERLAPS), ("rule", rule, ("field","strict"))):
         if value not in known: raise InputError(f"{name} is {value!r}, expected one of {', '.join(known)}")
-    if not 0 < threshold <= 1: raise InputError(f"threshold is {threshold}, expected more than 0 and at most 1")
+    check_ranges(dict(threshold=threshold), dict(threshold="(0,1]"))
+    rates = np.asarray(list(average_at) if np.iterable(average_at) else [])
+    if rates.ndim != 1 or not len(rates) or rates.dtype.kind not in "iuf" or not (rates >= 0).all(): raise InputError(f"average_at is {average_at!r}, expected a list of FPs per image, 0 or more each")
     where = _Images(images, dims == "2d")
     volume, truth_volume, rank = where(detections, "detections"), where(truth, "truth"), score_rank(detections, "detections")
     box = _flat_boxes(detections, "detections") if dims == "2d" else box_array(detections, "detections", _BOX3)
     truth_box = box_array(truth, "truth", _BOX3) if dims == "3d" else _flat_boxes(truth, "truth")
     owner = np.arange(len(box))
-    if dims == "stack": owner, box = _member_boxes(detections, members)
+    if dims == "stack": owner, box = _member_boxes(detections, members, volume, where)
 
     i, j, o = _pairs(box, volume[owner], truth_box, truth_volume, dims == "3d", overlap, threshold, plus_one)
     i = owner[i]
@@ -243,17 +253,25 @@ def froc(
         i, j = i[order], j[order]
         keep = one_to_one(i, j)
         i, j = i[keep], j[keep]
-    return _assemble(where, volume, detections.score.to_numpy(float), rank, truth_volume, i, j, average_at=tuple(average_at))
+    return _assemble(where, volume, detections.score.to_numpy(float), rank, truth_volume, i, j, average_at=tuple(average_at),
+                     truth=truth_box, rules=dict(dims=dims, overlap=overlap, threshold=threshold, rule=rule, plus_one=plus_one))
 
-def _member_boxes(detections, members): # owner [M]: row of the detection; boxes [M,6]
+def _member_boxes(detections, members, volume, where): # owner [M]: row of the detection; boxes [M,6]
     if members is None: raise InputError("dims is 'stack': members are needed, the boxes of the stacks on each slice")
-    for df, name in ((detections, "detections"), (members, "members")): need_columns(df, name, ["stack_id"])
+    for df, name in ((detections, "detections"), (members, "members")):
+        need_columns(df, name, ["stack_id"])
+        if (none := df.stack_id.isna() | (df.stack_id == "")).any(): raise InputError(f"{name}, row {df.index[none.argmax()]}: stack_id is missing")
     ids = pd.Index(detections.stack_id)
     if ids.has_duplicates: raise InputError(f"detections: stack_id {ids[ids.duplicated()][0]} occurs twice")
     owner = ids.get_indexer(members.stack_id)
     box, mine = _flat_boxes(members, "members"), owner >= 0              # members of stacks that are not asked about do not matter
-    alone = np.setdiff1d(np.arange(len(ids)), owner)
+    alone = np.flatnonzero(np.bincount(owner[mine], minlength=len(ids)) == 0)
     if len(alone): raise InputError(f"detections, row {detections.index[alone[0]]}: stack_id {ids[alone[0]]} has no members")
+    if "volume_id" in members:
+        need_columns(members, "members", ["volume_id"])
+        if (odd := where.codes(members)[mine] != volume[owner[mine]]).any():
+            m, d = members[mine].iloc[odd.argmax()], detections.iloc[owner[mine][odd.argmax()]]
+            raise InputError(f"members, row {m.name}: volume_id is {m.volume_id!r}, expected {d.volume_id!r}, that of stack {d.stack_id}")
     return owner[mine], box[mine]
 
 # %% ../nbs/lib/34_froc.ipynb #e0172793
@@ -268,6 +286,12 @@ def _same_test(a, b):
     if set(a.volumes) != set(b.volumes): raise InputError(f"the two curves are of different images: {len(a.volumes)} and {len(b.volumes)} volumes, {len(set(a.volumes) ^ set(b.volumes))} not in both")
     of = b.volumes.get_indexer(a.volumes)
     if (a.images != b.images[of]).any() or (a._lesions != b._lesions[of]).any(): raise InputError("the two curves are of different truth: slices or lesions of a volume differ in number")
+    for k, rule in (a.rules or {}).items():
+        if b.rules and rule != b.rules.get(k): raise InputError(f"the two curves are of different rules: {k} is {rule!r} and {b.rules.get(k)!r}")
+    if a.truth is not None and b.truth is not None:
+        x, y = (np.column_stack([v[f.truth_volume], f.truth]) for f, v in ((a, of), (b, np.arange(len(of)))))
+        x, y = (t[np.lexsort(t.T[::-1])] for t in (x, y))                # whatever the order of the truth tables
+        if (odd := (x != y).any(1)).any(): raise InputError(f"the two curves are of different truth: a lesion of volume {b.volumes[int(x[odd.argmax(), 0])]!r} is at {x[odd.argmax(), 1:].tolist()} and {y[odd.argmax(), 1:].tolist()}")
     if a.average_at != b.average_at: raise InputError(f"the two curves are averaged at different FPs: {a.average_at} and {b.average_at}")
 
 def _place(f, volume): # [D]: FPs before a box (or its score, if equal ones are one point); does an FP come with it; volume of its point's first box; number of its point
@@ -284,7 +308,7 @@ def _side_by_side(a, b): # one curve over `a`'s volumes, then `b`'s in the same 
     hit = np.r_[np.where(a.hit < n, a.hit, -1), np.where(b.hit < len(b.score), b.hit + n, -1)]
     new = np.diff(point[order], prepend=-1).astype(bool) | np.diff(model[order], prepend=-1).astype(bool)
     return replace(a, volumes=pd.RangeIndex(2*v), images=np.tile(a.images, 2), score=-np.cumsum(new).astype(float), volume=np.r_[a.volume, of[b.volume] + v][order],
-                   fp=np.r_[a.fp, b.fp][order], truth_volume=np.r_[a.truth_volume, of[b.truth_volume] + v], hit=place[hit], counts={})
+                   fp=np.r_[a.fp, b.fp][order], truth_volume=np.r_[a.truth_volume, of[b.truth_volume] + v], hit=place[hit], counts={}, truth=None)
 
 def _swap_p(a, b, groups, n, seed):
     units, of = np.unique([str(groups[v]) for v in a.volumes], return_inverse=True)
@@ -294,7 +318,7 @@ def _swap_p(a, b, groups, n, seed):
     return float(1 + sum(abs(both._read([], np.r_[1-s, s])[-1] - both._read([], np.r_[s, 1-s])[-1]) >= least for s in swap))/(n+1)
 
 def compare(
-    a:Froc, b:Froc, # of the same images and lesions
+    a:Froc, b:Froc, # of the same images and lesions, by the same rules
     groups,         # dict volume_id -> patient_id
     n:int=1000,     # draws of the bootstrap, and of the swaps
     seed:int=0,
@@ -339,7 +363,8 @@ def froc_luna16(
     keep = few & ~dropped
     new = np.cumsum(keep) - 1                              # place of a kept mark among the kept
     order = np.empty(keep.sum(), int); order[np.argsort(rank[keep])] = np.arange(keep.sum())
-    f = _assemble(where, volume[keep], score[keep], order, truth_volume, new[i[keep[i]]], j[keep[i]], tied=True,
+    f = _assemble(where, volume[keep], score[keep], order, truth_volume, new[i[keep[i]]], j[keep[i]], tied=True, truth=nodules[[*_POINT, "diameter_mm"]].to_numpy(float),
+                  rules=dict(rule="luna16", max_marks=max_marks, excluded=len(excluded)),
                   counts=dict(excluded=int((few & dropped).sum()), over_limit=int((~few).sum())))
     outcome = np.where(few, "excluded", "over_limit").astype(object); outcome[keep] = f.outcome
     return replace(f, outcome=outcome)

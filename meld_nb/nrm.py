@@ -9,9 +9,9 @@ __all__ = ['suspicious']
 import numpy as np
 import pandas as pd
 
-from .core import InputError
-from .mam import proposal_rows
-from .overlap import box_array, need_columns, numbers, slice_nms, slice_pairs
+from .core import InputError, check_ranges
+from .mam import has_role, proposal_rows
+from .overlap import box_array, need_columns, numbers, slice_nms, slice_numbers, slice_pairs
 
 # %% ../nbs/lib/31_nrm.ipynb #2c9de5e5
 def suspicious(
@@ -25,12 +25,12 @@ def suspicious(
     "Proposals of the single-type experts that may be lesions (§3.3). InputError for a bad row or a parameter out of range."
     need_columns(proposals, "proposals", ("volume_id","patient_id","z","x1","y1","x2","y2","score","expert"))
     need_columns(lesions, "lesions", ("volume_id","z","x1","y1","x2","y2","role"))
-    for name, v in (("sigma", sigma), ("iou_known", iou_known), ("nms", nms)):
-        if not 0 <= v <= 1: raise InputError(f"{name} is {v}, expected a value in [0,1]")
+    check_ranges(dict(sigma=sigma, iou_known=iou_known, nms=nms), dict.fromkeys(("sigma","iou_known","nms"), "[0,1]"))
     if isinstance(experts, str): raise InputError(f"experts is {experts!r}, expected a list of names")
     box_array(proposals, "proposals")
+    for df, name in ((proposals, "proposals"), (lesions, "lesions")): slice_numbers(df, name)
     asked = np.ones(len(proposals), bool) if experts is None else proposals.expert.isin(list(experts)).to_numpy()
     rows = np.flatnonzero(asked & (numbers(proposals, "score", "proposals") > sigma))
-    known, *_ = slice_pairs(proposals.iloc[rows], lesions[lesions.role.isin(["annotated","mined"])], iou_known, names=("proposals","lesions"))
+    known, *_ = slice_pairs(proposals.iloc[rows], lesions[has_role(lesions, "annotated", "mined")], iou_known, names=("proposals","lesions"))
     rows = np.delete(rows, known)
     return proposal_rows(proposals, rows[slice_nms(proposals.iloc[rows], nms, "proposals")], "suspicious")

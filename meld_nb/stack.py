@@ -9,8 +9,8 @@ __all__ = ['stack']
 import numpy as np
 import pandas as pd
 
-from .core import InputError
-from .overlap import box_array, need_columns, numbers, one_to_one, slice_pairs
+from .core import check_ranges
+from .overlap import need_columns, numbers, one_to_one, slice_numbers, slice_pairs
 
 # %% ../nbs/lib/32_stack.ipynb #0099266f
 def _links(d, iou): # i, j: rows; box j continues box i on the next slice
@@ -34,15 +34,16 @@ def stack(
     iou:float=.5,              # boxes of consecutive slices are linked if their IoU is greater
 ) -> tuple: # detections: volume_id, stack_id, x1,y1,z1,x2,y2,z2, score; members: volume_id, stack_id, z, x1,y1,x2,y2, score, and further columns of detections2d
     "3D detections from boxes on slices (§4.3). InputError naming a row with a bad box, score or z."
-    if not 0 <= iou < 1: raise InputError(f"iou is {iou}, expected at least 0 and less than 1")
+    check_ranges(dict(iou=iou), dict(iou="[0,1)"))
     need_columns(detections2d, "detections2d", ("volume_id","z","x1","y1","x2","y2","score"))
+    z, score = slice_numbers(detections2d, "detections2d"), numbers(detections2d, "score", "detections2d")
+    text = [c for c in ("x1","y1","x2","y2","score") if not pd.api.types.is_numeric_dtype(detections2d[c])]
+    detections2d = detections2d.assign(z=z, **{c: numbers(detections2d, c, "detections2d") for c in text})
     d = detections2d.reset_index(drop=True)
-    z, _ = (numbers(detections2d, c, "detections2d") for c in ("z","score"))
-    if (z % 1 != 0).any(): raise InputError(f"detections2d, row {detections2d.index[(z % 1 != 0).argmax()]}: z is {z[(z % 1 != 0).argmax()]}, expected the whole number of a slice")
     chain = _chains(len(d), *_links(detections2d, iou))
     stack_id = (np.cumsum(chain == np.arange(len(d))) - 1)[chain]      # numbered by their first rows
     named = ["volume_id","stack_id","z","x1","y1","x2","y2","score"]
-    members = d.assign(z=z.astype(int), stack_id=stack_id).iloc[np.lexsort((z, stack_id))].reset_index(drop=True)
+    members = d.assign(stack_id=stack_id).iloc[np.lexsort((z, stack_id))].reset_index(drop=True)
     members = members[named + [c for c in members if c not in named]]
 
     of, score, zs = (members[c].to_numpy() for c in ("stack_id","score","z"))

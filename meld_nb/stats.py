@@ -11,22 +11,24 @@ import warnings
 from statistics import NormalDist
 
 import numpy as np
+import pandas as pd
 
-from .core import InputError, rng
+from .core import InputError, check_ranges, rng
 
 # %% ../nbs/lib/33_stats.ipynb #6c8fa6b8
 def resample(
     groups,     # [N] the group (patient) of each item
     n:int=1000, # draws
     seed:int=0, # same seed and same groups: same draws
-): # yields [N] float64: how often each item counts
-    "Bootstrap draws of whole groups. InputError if there are no groups or `n` is not positive."
-    groups = [str(g) for g in groups]
-    if not groups: raise InputError("nothing to resample: no groups")
-    if n < 1: raise InputError(f"n is {n}, expected at least one bootstrap draw")
-    units, of = np.unique(groups, return_inverse=True)
+): # iterator of [N] float64: how often each item counts
+    "Bootstrap draws of whole groups. InputError if there are no groups, one is missing, or `n` is not positive."
+    check_ranges(dict(n=n), dict(n="int [1,inf)"))
+    groups = pd.Series(list(groups), dtype=object)
+    if not len(groups): raise InputError("nothing to resample: no groups")
+    if (none := groups.isna()).any(): raise InputError(f"groups, item {none.argmax()}: is {groups[none.argmax()]}, expected the name of a group")
+    units, of = np.unique(groups.map(str).to_list(), return_inverse=True)
     draw = rng("bootstrap", seed)
-    for _ in range(n): yield np.bincount(draw.integers(0, len(units), len(units)), minlength=len(units))[of].astype(float)
+    return (np.bincount(draw.integers(0, len(units), len(units)), minlength=len(units))[of].astype(float) for _ in range(n))
 
 # %% ../nbs/lib/33_stats.ipynb #9a8e35b5
 def percentile_interval(

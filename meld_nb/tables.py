@@ -64,6 +64,7 @@ def _schema(name):
 
 def _fill(df, name, at):
     "`df` with absent optional columns added, declared columns first, and the rest after them."
+    if df.columns.has_duplicates: raise InputError(f"{at}table {name}: column {df.columns[df.columns.duplicated()][0]!r} occurs more than once")
     missing = [c for c, k in COLUMNS[name].items() if c not in df and not k.endswith("?")]
     if missing: raise InputError(f"{at}table {name}: column {missing[0]!r} is missing; expected {', '.join(COLUMNS[name])}")
     df = df.assign(**{c: pd.Series(None if k == "str?" else np.nan, index=df.index, dtype=object if k == "str?" else float)
@@ -207,11 +208,20 @@ def read_table(
     "Read a table and check it. InputError if the file is missing, not a table, or breaks its declaration."
     path = Path(path)
     if not path.is_file(): raise InputError(f"{path}: no such file")
-    if path.suffix == ".csv": csv_rows(path)   # refuses lines that Pandas would shift
-    text = {c: str for c, kind in COLUMNS.get(name, {}).items() if kind.startswith("str")}
-    try: df = pd.read_csv(path, encoding="utf-8-sig", dtype=text) if path.suffix == ".csv" else pd.read_parquet(path)
+    try: df = _from_csv(path, name) if path.suffix == ".csv" else pd.read_parquet(path)
+    except InputError: raise
     except Exception as e: raise InputError(f"{path}: cannot be read as a table ({str(e).splitlines()[0] if str(e) else type(e).__name__})") from None   # damaged Parquet raises many kinds
     return check(df, name, str(path))
+
+def _from_csv(path, name):
+    "The columns of a `TextTable`, nothing where a field is empty; those that are not declared as text become numbers if they can."
+    df = TextTable(path).raw
+    for c in df:
+        text = COLUMNS.get(name, {}).get(c, "").startswith("str")
+        df[c] = df[c].mask(df[c] == "" if text else df[c].str.lower().isin(["", "nan"]), None)
+        try: df[c] = df[c] if text else pd.to_numeric(df[c])
+        except (ValueError, OverflowError): pass   # words, or too long: whoever checks says so
+    return df
 
 def empty(
     name:str, # which of `COLUMNS`
