@@ -4,7 +4,7 @@
     python tests/trust/all.py --write-docs                     # its rows into docs/trust.md, in place of those of the same names
 """
 import argparse, os, re, subprocess, sys, time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -74,6 +74,13 @@ def table(rows):
     return "\n".join("| " + " | ".join(r) + " |" for r in [("part", "result", "minutes", "what it says", "commit"), ("---",)*5, *rows]) + "\n"
 
 
+def write_docs(rows):
+    "Put rows into the page, in place of those of the same parts."
+    page, _, old = PAGE.read_text(encoding="utf-8").partition(HEAD)
+    kept = {r[0]: r for r in (tuple(c.strip() for c in re.split(r"(?<!\\)\|", l)[1:-1]) for l in old.splitlines() if l.startswith("| "))}
+    PAGE.write_text(f"{page}{HEAD}\n{table([r for n in PARTS if (r := rows.get(n) or kept.get(n))])}", encoding="utf-8")
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS))
@@ -82,12 +89,13 @@ def main():
     args = ap.parse_args()
     git = lambda *words: subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
     of = f"{git('rev-parse', '--short', 'HEAD')}{' and changes'*bool(git('status', '--porcelain', '--untracked-files=no'))}, {time.strftime('%Y-%m-%d')}"
-    with ThreadPoolExecutor(args.jobs) as pool: rows = {r[0]: (*r, of) for r in pool.map(run, args.only)}
-    print("\n" + table(rows.values()))
-    if args.write_docs:
-        page, _, old = PAGE.read_text(encoding="utf-8").partition(HEAD)
-        kept = {r[0]: r for r in (tuple(c.strip() for c in re.split(r"(?<!\\)\|", l)[1:-1]) for l in old.splitlines() if l.startswith("| "))}
-        PAGE.write_text(f"{page}{HEAD}\n{table([r for n in PARTS if (r := rows.get(n) or kept.get(n))])}", encoding="utf-8")
+    rows = {}
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for part in as_completed([pool.submit(run, name) for name in args.only]):
+            row = (*part.result(), of)
+            rows[row[0]] = row
+            if args.write_docs: write_docs({row[0]: row})                # at once: a series that is ended early leaves what it had
+    print("\n" + table([rows[n] for n in PARTS if n in rows]))
     return int(any(r[1] != "ok" for r in rows.values()))
 
 
