@@ -219,7 +219,7 @@ def _verdicts_kept(table, path):
     text, numbers = ["volume_id", "annotation", "annotation_volume_id"], ["z", "x1", "y1", "x2", "y2", "annotation_z"]
     old = TextTable(path, (*text, *numbers, "verdict"))
     raw = old.raw[text + ["verdict"]].assign(**{c: old.numbers(c)[:,0] for c in numbers})
-    key = lambda t: list(zip(*(t[c].astype(str) for c in text), *(t[c].astype(float).round(2) for c in numbers)))
+    key = lambda t: list(zip(*(t[c].astype(str) for c in text), *(t[c].map(lambda v: round(float(f"{float(v):.6g}"), 2)) for c in numbers)))   # a sheet has six digits
     judged = {k: v for k, v in zip(key(raw), raw.verdict) if v.strip()}
     if lost := judged.keys() - set(key(table)): raise InputError(f"{path}: {len(lost)} of its {len(judged)} verdicts are on pairs that were not drawn this time; choose another folder, or move it away")
     return [judged.get(k, "") for k in key(table)]

@@ -195,6 +195,7 @@ def release(
     to = Path(to or figures_dir()/name/(f"seed_{seed}" if seed else ""))
     of = lambda r: [r.get(k) for k in ("profile",)] + [r.get("study", {}).get(k) for k in ("world", "seed", "data")]
     if to.exists() and (not is_release(to) or of(run_record(to)) != of(record) or any(p.is_dir() for p in to.iterdir())): raise InputError(f"{to}: is there, and no earlier release of this run; move it away")
+    if to.exists(): check_run(to)                                       # what was put or changed there by hand is not thrown away
     with atomic_path(to) as tmp:                                                                           # in place of an earlier release
         tmp.mkdir()
         for p in results(run):
@@ -217,6 +218,7 @@ def verify(
 ) -> tuple: # compared [tables] names; differences: table, row, column, released, here
     "Compare every table of a release with a run's. InputError if the release has none."
     def tables(folder): return {p.name if is_release(folder) else "_".join(p.relative_to(folder).parts): p for p in results(folder) if p.suffix == ".csv"}
+    if is_release(released): check_run(released)
     here, there = tables(Path(run)), tables(Path(released))
     if not there: raise InputError(f"{released}: no tables")
     rows = []

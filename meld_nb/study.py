@@ -319,7 +319,8 @@ def _sum_of(table): return hashlib.sha256("\n".join(f"{s} {p}" for p, s in zip(t
 def _index(folders, run, out):
     "Write a table of all files below `folders`: path (below the run folder, or absolute), bytes, mtime, ctime (ns) and sha256. Returns the checksum of paths and contents."
     import pandas as pd
-    paths = sorted(p for f in folders for p in Path(f).rglob("*") if p.is_file() and not p.name.startswith("."))
+    paths = sorted({p for f in folders for p in Path(f).rglob("*") if p.is_file() and not p.name.startswith(".")})
+    if (odd := next((p for p in paths if not str(p).isprintable() and str(p) != str(p).encode(errors="replace").decode()), None)): raise InputError(f"{str(odd)!a}: is no name in UTF-8: rename the file")
     table = pd.DataFrame([(str(p.relative_to(run) if p.is_relative_to(run) else p.resolve()), *_times(p.stat())) for p in paths], columns=["path","bytes","mtime","ctime"]).assign(sha256=_sums(paths))
     with atomic_path(out) as tmp: table.to_parquet(tmp, index=False)
     return _sum_of(table)

@@ -220,7 +220,8 @@ def _from_csv(path, name):
         text = COLUMNS.get(name, {}).get(c, "").startswith("str")
         df[c] = df[c].mask(df[c] == "" if text else df[c].str.lower().isin(["", "nan"]), None)
         try: df[c] = df[c] if text else pd.to_numeric(df[c])
-        except (ValueError, OverflowError): pass   # words, or too long: whoever checks says so
+        except (ValueError, OverflowError):        # words, or too long: whoever checks says so
+            if (df[c].isin(["True", "False"]) | df[c].isna()).all(): df[c] = df[c].map({"True": True, "False": False})
     return df
 
 def empty(

@@ -454,7 +454,7 @@ def _given(ds, tag): return tag in ds and bool(ds.get_item(tag).value)   # witho
 def _values(ds, tag, n):
     "The `n` numbers of a DICOM tag. InputError names the file."
     try: v = np.atleast_1d(np.array(ds[tag].value, dtype=float))
-    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError): v = np.zeros(0)   # RuntimeError: pydicom does not know the value's representation
+    except Exception: v = np.zeros(0)                                  # missing, or a damaged value: pydicom may raise anything
     if len(v) != n or not np.isfinite(v).all():
         got = "is missing" if not _given(ds, tag) else f"is {ds.get_item(tag).value!r:.60}, expected {n} number{'s'*(n > 1)}"
         raise InputError(f"{ds.filename}: DICOM tag {tag} {got}" + ("; multi-frame files are not read: convert to single slices or NIfTI" if "NumberOfFrames" in ds else ""))
