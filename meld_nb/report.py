@@ -21,7 +21,7 @@ from .paper import PAPER_TABLES, paper_table
 from .plots import method_styles
 from .stats import hierarchical_bootstrap, holm, percentile_interval, two_sided_p, verdict
 from .phantom import world_options
-from .study import check_run, in_plan, is_release, is_run, records, run_record, sealed, summary
+from .study import check_run, in_plan, is_release, need_run, records, run_record, sealed, summary
 
 # %% ../nbs/lib/61_report.ipynb #4b3a8a30
 _EVIDENCE = ("detections", "members", "truth", "images")
@@ -144,7 +144,7 @@ def _names(runs):
     runs = [Path(r) for r in runs]
     for r in runs:
         if not r.is_dir(): raise InputError(f"{r}: no such run folder")
-        if not is_run(r) and not is_release(r): raise InputError(f"{r}: neither a run folder, with chapters, nor a released run, with checksums of its files in run.json")
+        need_run(r)
     names = [r.resolve().name for r in runs]
     if len(set(names)) < len(names): names = [f"{r.resolve().parent.name}/{r.resolve().name}" for r in runs]
     if len(set(names)) < len(names): raise InputError(f"a run is named twice: {', '.join(map(str, runs))}")
@@ -193,7 +193,7 @@ def release(
     name, _, seed = run.name.partition("_seed_")
     if seed and seed != str(record["study"].get("seed")): raise InputError(f"{run}: its name says seed {seed}, its record {record['study'].get('seed')}")
     to = Path(to or figures_dir()/name/(f"seed_{seed}" if seed else ""))
-    of = lambda r: [r.get(k) for k in ("profile",)] + [r.get("study", {}).get(k) for k in ("world", "seed", "data")]
+    of = lambda r: [r.get("profile"), *(r.get("study", {}).get(k) for k in ("world", "seed", "data"))]
     if to.exists() and (not is_release(to) or of(run_record(to)) != of(record) or any(p.is_dir() for p in to.iterdir())): raise InputError(f"{to}: is there, and no earlier release of this run; move it away")
     if to.exists(): check_run(to)                                       # what was put or changed there by hand is not thrown away
     with atomic_path(to) as tmp:                                                                           # in place of an earlier release
@@ -311,10 +311,11 @@ def write_report(
         if len(made := [r for r in tested.values() if _measured_file(r)]) > 1:
             parts += [f"<h2>Claims of the paper over {len(made)} worlds</h2>", "<p>Each claim as a number that is above 0 if it is true. Only the four of Table 1 are the protocol's and corrected; a claim that few worlds measured has the few in its column.</p>", _from(kind, "chapter 76_claims"), _table(merge_claims(made))]
     for name, run in names.items():
-        gone = [f"{f}/{n}" for f, r in records(run).items() for n in r["outputs"] if n.endswith((".csv", ".svg")) and str(Path(n).with_suffix(".json")) in r["outputs"] and run/f/n not in results(run)]
+        shown = results(run)
+        gone = [f"{f}/{n}" for f, r in records(run).items() for n in r["outputs"] if n.endswith((".csv", ".svg")) and str(Path(n).with_suffix(".json")) in r["outputs"] and run/f/n not in shown]
         parts += [f"<h2>Run {html.escape(name)}</h2>", _cost(run), f"<p>Not shown, since their files are gone: {html.escape(', '.join(gone))}</p>" * bool(gone)]
         chapter = None
-        for p in results(run):
+        for p in shown:
             if (now := _origin(p).get("chapter")) != chapter: chapter = now; parts.append(f"<h3>{html.escape(str(now))}</h3>")
             parts.append(_item(p, run))
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>meld_nb report</title><style>{_CSS}</style><body>{"".join(parts)}</body></html>'

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STUDY', 'SHARED', 'ROOTS', 'RANGES', 'FILES', 'parameters', 'plan', 'provenance', 'hardware', 'in_plan', 'Chapter',
            'check_files', 'chapter', 'part', 'execute', 'write_phantom', 'run_folder', 'is_run', 'records', 'summary',
-           'run_study', 'sealed', 'is_release', 'run_record', 'check_run', 'check_profile']
+           'run_study', 'sealed', 'is_release', 'run_record', 'need_run', 'check_run', 'check_profile']
 
 # %% ../nbs/lib/60_study.ipynb #abf16564
 import ast, fcntl, hashlib, json, math, numbers, os, platform, re, shutil, signal, subprocess, sys, time, traceback
@@ -309,6 +309,8 @@ def _resolve(path):
 
 FILES = ".files.parquet"   # what `Chapter.index` notes
 
+_WORLD = ("world", "world.json")   # what has to go if a world is to be written anew
+
 def _times(stat): return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 def _sums(paths):
@@ -320,7 +322,7 @@ def _index(folders, run, out):
     "Write a table of all files below `folders`: path (below the run folder, or absolute), bytes, mtime, ctime (ns) and sha256. Returns the checksum of paths and contents."
     import pandas as pd
     paths = sorted({p for f in folders for p in Path(f).rglob("*") if p.is_file() and not p.name.startswith(".")})
-    if (odd := next((p for p in paths if not str(p).isprintable() and str(p) != str(p).encode(errors="replace").decode()), None)): raise InputError(f"{str(odd)!a}: is no name in UTF-8: rename the file")
+    if (odd := next((p for p in paths if str(p) != str(p).encode(errors="replace").decode()), None)): raise InputError(f"{str(odd)!a}: is no name in UTF-8: rename the file")
     table = pd.DataFrame([(str(p.relative_to(run) if p.is_relative_to(run) else p.resolve()), *_times(p.stat())) for p in paths], columns=["path","bytes","mtime","ctime"]).assign(sha256=_sums(paths))
     with atomic_path(out) as tmp: table.to_parquet(tmp, index=False)
     return _sum_of(table)
@@ -342,7 +344,7 @@ def check_files(
     other = [p for p, times in now.items() if times != then[p]]
     for p, s in zip(other, _sums([run/p for p in other])):
         if s != sums[p]:
-            made = [run/n for n in dict(world=("world", "world.json"), cache=("cache",)).get(Path(p).parts[0], ())]      # by the run itself
+            made = [run/n for n in dict(world=_WORLD, cache=("cache",)).get(Path(p).parts[0], ())]      # by the run itself
             raise InputError(f"{run/p}: changed since {record['chapter']} read it; remove {', '.join(map(str, [*made, run/folder]))} and run again")
     if other:                                              # a run that was copied: not all of it again next time
         table[["bytes","mtime","ctime"]] = [now.get(p, times) for p, times in then.items()]
@@ -626,13 +628,19 @@ def run_record(
         if not isinstance(j, dict) or not all(isinstance(j.get(k), _CHAPTER[k]) for k in ("chapter", "seconds", "peak_memory_gb")): raise InputError(f"{path}: job {name}: found {j!r}, expected chapter, seconds and peak_memory_gb")
     return record
 
+def need_run(
+    run:str|Path, # a folder
+):
+    "InputError if it is neither a run folder nor a released run."
+    if not is_run(run) and not is_release(run): raise InputError(f"{run}: neither a run folder, with chapters, nor a released run, with checksums of its files in run.json")
+
 def check_run(
     run:str|Path, # a run folder, or a released run
 ):
     "InputError naming the first file that is not what a chapter wrote or read (of a released run: what was released), a chapter that was made with other parameters than the run's, or one that lies where another belongs."
     run, now = Path(run), {}
     record, made = run_record(run), records(run)
-    if not is_run(run) and not is_release(run): raise InputError(f"{run}: neither a run folder, with chapters, nor a released run, with checksums of its files in run.json")
+    need_run(run)
     def same(path, was):
         if path not in now: now[path] = sha256(path) if path.is_file() else None
         return now[path] in (None, was)
@@ -644,7 +652,7 @@ def check_run(
             if not (run/name).is_file() or not same(run/name, was): raise InputError(f"{run/name}: changed since it was released")
     truth = read_json(run/"truth.json") if any("truth.json" in r["inputs"] for r in made.values()) and (run/"truth.json").is_file() else {}
     for name, was in truth.items():
-        if not same(run/"world"/"truth"/name, was): raise InputError(f"{run/'world'/'truth'/name}: changed since it was written; remove {run/'world.json'} and run again")
+        if not same(run/"world"/"truth"/name, was): raise InputError(f"{run/'world'/'truth'/name}: changed since it was written; remove {', '.join(str(run/n) for n in _WORLD)} and run again")
     for folder, r in made.items():
         number, _, value = folder.partition("/")
         if not r["chapter"].startswith(number) or value and value not in map(str, r["parameters"].values()): raise InputError(f"{run/folder/'record.json'}: is of {r['chapter']}, {r['parameters']}; it does not belong here")
