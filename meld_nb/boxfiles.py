@@ -124,7 +124,7 @@ def _read_coco(path, content, scored, images=None):
         z, = _numbers(im.get("slice"), 1, path, f"image {im['id']!r}", "slice")
         if z != round(z): raise InputError(f"{path}: image {im['id']!r}: slice is {z:g}, expected a whole number")
         score = _numbers(a.get("score"), 1, path, at, "score")[0] if scored else np.nan
-        rows.append((im.get("volume", im.get("file_name")), (x - .5, y - .5, z, x + w - .5, y + h - .5, z), score, a.get("expert"), a.get("patient_id", im.get("patient_id")), a.get("lesion_id"), at))
+        rows.append((im.get("volume", im.get("file_name")), (x - .5, y - .5, z, x + w - .5, y + h - .5, z), score, a.get("expert"), im.get("patient_id") if a.get("patient_id") is None else a["patient_id"], a.get("lesion_id"), at))
     return _table(rows, path), content
 
 def _write_coco(content, path, rows, more):
