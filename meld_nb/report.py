@@ -240,6 +240,7 @@ table{border-collapse:collapse;font-size:13px;margin:.3em 0 1em}td,th{padding:.1
 .scroll{overflow-x:auto}h3{margin-top:2em;color:#555}summary{cursor:pointer;font-size:13px}img{max-width:100%}.from{font-size:12px;color:#555;margin:1.5em 0 .2em}.tag{border-radius:3px;padding:.1em .5em;color:#fff;margin-right:.6em}
 .phantom{background:#0072b2}.real{background:#009e73}.published{background:#8a5a00}"""
 
+_TITLE = "<title>meld_nb report</title>"
 _LONG = 25   # rows; a longer table is folded
 
 def _number(v): return f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.4g}"
@@ -297,7 +298,10 @@ def write_report(
     *, n:int=10_000,   # bootstrap draws
 ) -> Path:
     "One self-contained page of all results of `runs`, worlds together where there are several, published numbers beside ours. InputError for a run that is no longer what it says (`check_run`)."
-    if Path(path).suffix != ".html" or Path(path).is_dir(): raise InputError(f"{path}: expected a file that ends in .html")
+    path = Path(path)
+    if path.suffix != ".html" or path.is_dir(): raise InputError(f"{path}: expected a file that ends in .html")
+    if path.is_file() and _TITLE.encode() not in path.read_bytes()[:500]: raise InputError(f"{path}: is there, and no report; choose another name")
+    if is_release(path.parent): raise InputError(f"{path}: {path.parent} holds what was released; choose another folder")
     names = _names(runs)
     for run in names.values(): check_run(run)
     parts = ["<h1>Universal lesion detection from heterogeneous and incomplete labels</h1>", _table(_overview(names))]
@@ -318,6 +322,6 @@ def write_report(
         for p in shown:
             if (now := _origin(p).get("chapter")) != chapter: chapter = now; parts.append(f"<h3>{html.escape(str(now))}</h3>")
             parts.append(_item(p, run))
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>meld_nb report</title><style>{_CSS}</style><body>{"".join(parts)}</body></html>'
+    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">{_TITLE}<style>{_CSS}</style><body>{"".join(parts)}</body></html>'
     with atomic_path(path) as tmp: tmp.write_text(page, encoding="utf-8")
-    return Path(path)
+    return path

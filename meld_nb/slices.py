@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['GRID_MM', 'STEP_MM', 'WINDOW', 'MEAN', 'BODY_HU', 'MAX_SIZE', 'CONTEXT_MM', 'AUGMENT_SCALE', 'AUGMENT_SHIFT',
-           'body_box', 'GridVolume', 'to_grid', 'build_cache', 'CachedVolume', 'open_cached', 'nine_slices',
-           'preprocess', 'ellipse_mask', 'recist_mask', 'SliceLesions', 'sample', 'epoch_samples', 'batches',
-           'LesionDataset', 'collate', 'volume_grid', 'volume_images', 'lesion_patches']
+           'body_box', 'GridVolume', 'to_grid', 'cache_folder', 'build_cache', 'CachedVolume', 'open_cached',
+           'nine_slices', 'preprocess', 'ellipse_mask', 'recist_mask', 'SliceLesions', 'sample', 'epoch_samples',
+           'batches', 'LesionDataset', 'collate', 'volume_grid', 'volume_images', 'lesion_patches']
 
 # %% ../nbs/lib/18_slices.ipynb #7fb9efb0
 import fcntl, hashlib, json, os, re, shutil, sys, threading
@@ -138,8 +138,11 @@ def to_grid(
 # %% ../nbs/lib/18_slices.ipynb #bbeb001f
 def _interval(row): return np.nan if row.get("interval_known") in (False,) else row["spacing_z"]   # mm; DeepLesion has unknown ones
 
-def _folder(cache, volume_id):
-    "Of a volume: no other volume's. `own/a__b`, which could also be `own/a/b`, and very long names end in a checksum."
+def cache_folder(
+    cache:str|Path, # folder, as given to `build_cache`
+    volume_id:str,
+) -> Path:
+    "Where a volume lies in the cache. `own/a__b`, which could also be `own/a/b`, and very long names end in a checksum."
     name = volume_id.replace("/", "__")
     if re.search("__|_/|/_", volume_id) or len(name.encode()) > 200: name = f"{name.encode()[:150].decode(errors='ignore')}~{hashlib.sha256(volume_id.encode()).hexdigest()[:12]}"
     return Path(cache)/name
@@ -175,14 +178,14 @@ def _whole(folder):
 def _cache_one(row, cache):
     "Build one volume's folder. Returns what happened to it, and why."
     torch.set_num_threads(1)
-    out = _folder(cache, row["volume_id"])
+    out = cache_folder(cache, row["volume_id"])
     try:
-        files, meta = _sources(row), _whole(out)
+        files, meta, seen = _sources(row), _whole(out), out/".stamp"                 # .stamp: of the files' times
         stamp = _made_from(row, files, _stamp)
-        if meta and meta["stamp"] == stamp: return "present", ""
+        if meta and seen.is_file() and seen.read_text() == stamp: return "present", ""
         key = _made_from(row, files, _content)
         if meta and meta["key"] == key:
-            write_json(meta | dict(stamp=stamp), out/"meta.json")
+            with atomic_path(seen) as tmp: tmp.write_text(stamp)
             return "present", ""
         volume = load_volume(pd.Series(row))
         instances = load_instances(pd.Series(row)) if isinstance(row.get("mask_path"), str) else None
@@ -191,7 +194,8 @@ def _cache_one(row, cache):
             gv = to_grid(volume, instances, _interval(row), row, partial(_npy, tmp))
             for a in (gv.hu, gv.instances): a is None or a.flush()      # on disk before the folder gets its name
             plain = {k: None if v != v else v for k, v in row.items() if v is None or isinstance(v, (str,int,float,np.generic))}
-            write_json(dict(stamp=stamp, key=key, arrays={p.name: p.stat().st_size for p in sorted(tmp.iterdir())}, frame=gv.frame.matrix, crops=gv.crops,
+            (tmp/".stamp").write_text(stamp)
+            write_json(dict(key=key, arrays={p.name: p.stat().st_size for p in sorted(tmp.glob("*.npy"))}, frame=gv.frame.matrix, crops=gv.crops,
                             spacing_z=gv.spacing_z if np.isfinite(gv.spacing_z) else None, volume=plain), tmp/"meta.json")
             del gv
         return "built", ""
@@ -231,8 +235,8 @@ def build_cache(
     open_cached.cache_clear()
     report = pd.DataFrame(done, columns=["volume_id","state","error"]).set_index("volume_id").loc[[r["volume_id"] for r in rows]].reset_index()
     broken = report[report.state == "broken"]
-    for r in broken.itertuples(): write_json(dict(error=r.error), cache/f"{_folder('', r.volume_id)}.broken.json")
-    for r in report[report.state != "broken"].itertuples(): (cache/f"{_folder('', r.volume_id)}.broken.json").unlink(missing_ok=True)
+    for r in broken.itertuples(): write_json(dict(error=r.error), cache/f"{cache_folder('', r.volume_id)}.broken.json")
+    for r in report[report.state != "broken"].itertuples(): (cache/f"{cache_folder('', r.volume_id)}.broken.json").unlink(missing_ok=True)
     if strict and len(broken): raise InputError(f"{len(broken)} of {len(report)} volumes cannot be read; the first: {broken.volume_id.iloc[0]}: {broken.error.iloc[0]}")
     return report
 
@@ -244,7 +248,7 @@ class CachedVolume(GridVolume):
         volume_id:str,
     ):
         "InputError if the volume is not there; if it could not be built, the message says why."
-        folder = _folder(cache, volume_id)
+        folder = cache_folder(cache, volume_id)
         if not (folder/"meta.json").is_file():
             why = folder.with_name(folder.name + ".broken.json")
             raise InputError(f"{volume_id}: not in the cache {cache}: " + (read_json(why)["error"] if why.is_file() else "run build_cache on it"))

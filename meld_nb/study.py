@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
-from .core import DATASET_NAMES, InputError, atomic_path, check_ranges, parse_yaml, peak_memory_gb, quiet, read_json, read_yaml, repo_root, sha256, write_json
+from .core import DATASET_NAMES, InputError, atomic_path, check_ranges, files_under, parse_yaml, peak_memory_gb, quiet, read_json, read_yaml, repo_root, sha256, walk, write_json
 
 # %% ../nbs/lib/60_study.ipynb #6f865643
 def _cells(path):
@@ -199,7 +199,7 @@ class Chapter:
     def __init__(self, name, parameters, run, out, needs, truth):
         "`needs`: what the Snakefile declares; None by hand."
         self.name, self.parameters, self.run, self.out, self.needs = name, parameters, run, out, needs
-        self._truth, self._inputs, self._files, self._start = truth, {}, {}, time.time()
+        self._truth, self._inputs, self._start = truth, {}, time.time()
 
     def __repr__(self): return f"{self.name} in {self.out}: " + ", ".join(f"{k} = {v!r}" for k, v in self.parameters.items())
 
@@ -215,10 +215,18 @@ class Chapter:
             raise InputError(f"{self.name} reads {rel}, but its line in the Snakefile declares only: {' '.join(self.needs)}")
         path = self.run/rel
         if not path.exists(): raise InputError(f"{path}: no such file; chapter {first} makes it")
-        if path.is_file() and rel not in self._inputs:
-            self._inputs[rel] = path
-            if self.needs is None: _note(self.out, rel, _content(path))
+        if path.is_file(): self._take(rel)
         return path
+
+    def _take(self, rel):
+        "A file counts as read."
+        if rel in self._inputs: return
+        self._inputs[rel] = self.run/rel
+        if self.needs is None: _note(self.out, rel, _content(self.run/rel))
+
+    def _take_files(self):
+        "What raw data and cache held counts as read, except by the chapter that notes it."
+        if (self.run/FILES).is_file() and self.out != (self.run/FILES).parent: self._take(FILES)
 
     def paths(self,
         pattern:str, # "30/*/proposals.parquet"
@@ -265,10 +273,17 @@ class Chapter:
         return write_table(df, self.out/f"{name}.parquet", table or name)
 
     def index(self,
-        *folders, # raw data, the cache
+        raw,     # folders of raw data
+        made=(), # folders that the run made from them, of its cache
     ):
-        "Note the size, the times and the checksum of every file below `folders`, so that a later change of one is noticed (`check_files`)."
-        self._files = dict(files=_index(folders, self.run, self.out/FILES))
+        "Note the size, the times and the checksum of every file below these folders, so that a later change of one is noticed (`check_files`)."
+        _index(raw, made, self.run, self.out)
+
+    @property
+    def cache(self) -> Path:
+        "The run's cache."
+        self._take_files()
+        return self.run/"cache"
 
     @property
     def phantom(self) -> bool:
@@ -279,6 +294,7 @@ class Chapter:
         data:dict={}, # parameter `data`: roots of real data sets by name; empty: the run's world
     ) -> dict: # name -> Path
         "Where the raw files lie: deeplesion, luna16, lits, nih_ln, labels, testset."
+        self._take_files()
         if data: return {k: _resolve(v) for k, v in data.items()}
         world = self.path("world")
         self._inputs["world.json"] = self.run/"world.json"
@@ -297,7 +313,7 @@ class Chapter:
     def done(self) -> dict:
         "Write record.json: parameters, code, inputs and outputs with checksums, time and memory. The last call of a chapter."
         outputs = sorted(p for p in self.out.rglob("*") if p.is_file() and not p.name.startswith(".") and p.name not in ("record.json", f"{self.name}.ipynb"))
-        record = self.provenance() | dict(inputs={r: sha256(p) for r, p in sorted(self._inputs.items())}, outputs={str(p.relative_to(self.out)): sha256(p) for p in outputs}, **self._files,
+        record = self.provenance() | dict(inputs={r: sha256(p) for r, p in sorted(self._inputs.items())}, outputs={str(p.relative_to(self.out)): sha256(p) for p in outputs},
                                           seconds=round(time.time()-self._start, 1), peak_memory_gb=round(peak_memory_gb(), 2), hardware=hardware())
         write_json(record, self.out/"record.json")
         return record
@@ -307,7 +323,9 @@ def _resolve(path):
     "A path as a profile gives it: relative ones are relative to the clone."
     return Path(path) if Path(path).is_absolute() else repo_root()/path
 
-FILES = ".files.parquet"   # what `Chapter.index` notes
+FILES = "10/files.json"      # what `Chapter.index` notes; the table of the files lies beside it
+_TABLE = ".files.parquet"
+_NOTES = (".txt", ".md", ".pdf", ".log")   # no reader opens them
 
 _WORLD = ("world", "world.json")   # what has to go if a world is to be written anew
 
@@ -318,27 +336,36 @@ def _sums(paths):
 
 def _sum_of(table): return hashlib.sha256("\n".join(f"{s} {p}" for p, s in zip(table.path, table.sha256)).encode()).hexdigest()
 
-def _index(folders, run, out):
-    "Write a table of all files below `folders`: path (below the run folder, or absolute), bytes, mtime, ctime (ns) and sha256. Returns the checksum of paths and contents."
+def _name(path, run): return str(path.relative_to(run) if path.is_relative_to(run) else os.path.abspath(path))
+
+def _data_files(folders, run): return sorted({_name(p, run) for f in folders for p in files_under(f) if p.suffix.lower() not in _NOTES})
+
+def _index(raw, made, run, out):
+    "Write files.json into `out`: the folders of raw data, and the checksum of paths and contents of all files in these folders; and beside it a table: path (below the run folder, or absolute), bytes, mtime, ctime (ns) and sha256."
     import pandas as pd
-    paths = sorted({p for f in folders for p in Path(f).rglob("*") if p.is_file() and not p.name.startswith(".")})
-    if (odd := next((p for p in paths if str(p) != str(p).encode(errors="replace").decode()), None)): raise InputError(f"{str(odd)!a}: is no name in UTF-8: rename the file")
-    table = pd.DataFrame([(str(p.relative_to(run) if p.is_relative_to(run) else p.resolve()), *_times(p.stat())) for p in paths], columns=["path","bytes","mtime","ctime"]).assign(sha256=_sums(paths))
-    with atomic_path(out) as tmp: table.to_parquet(tmp, index=False)
-    return _sum_of(table)
+    paths = _data_files((*raw, *made), run)
+    if (odd := next((p for p in paths if p != p.encode(errors="replace").decode()), None)): raise InputError(f"{str(run/odd)!a}: is no name in UTF-8: rename the file")
+    times, known = [_times((run/p).stat()) for p in paths], {}
+    with suppress(Exception):                             # noted before: what has neither another size nor other times is not read again
+        for p, *t, s in pd.read_parquet(out/_TABLE).itertuples(index=False): known[(p, *t)] = s
+    sums = dict(zip(new := [p for p, t in zip(paths, times) if (p, *t) not in known], _sums([run/p for p in new])))
+    table = pd.DataFrame([(p, *t, sums.get(p) or known[(p, *t)]) for p, t in zip(paths, times)], columns=["path","bytes","mtime","ctime","sha256"])
+    with atomic_path(out/_TABLE) as tmp: table.to_parquet(tmp, index=False)
+    write_json(dict(raw=sorted({_name(Path(f), run) for f in raw}), files=len(table), sha256=_sum_of(table)), out/Path(FILES).name)
 
 def check_files(
     run:str|Path,     # run folder
     folder:str,       # of a chapter: "10"
     record:dict,      # the chapter's
 ):
-    "InputError naming the first file that is no longer what it was when the chapter called `Chapter.index`. Only files whose size or times differ are read again; files that are gone are passed over."
+    "InputError naming the first file that is no longer what it was when the chapter called `Chapter.index`. Only files whose size or times differ are read again; files that are gone are passed over. Says so if raw data were added."
     import pandas as pd
-    if "files" not in record: return
-    run, out, again = Path(run), Path(run)/folder/FILES, f"remove {Path(run)/folder} and run again"
+    if (name := Path(FILES).name) not in record["outputs"]: return
+    run, again = Path(run), f"remove {Path(run)/folder} and run again"
+    noted, out = read_json(run/folder/name), run/folder/_TABLE
     try: table = pd.read_parquet(out); known = _sum_of(table)
     except Exception as e: raise InputError(f"{out}: cannot be read ({type(e).__name__}); {again}") from None   # a broken Parquet file may raise anything
-    if known != record["files"]: raise InputError(f"{out}: changed since {record['chapter']} wrote it; {again}")
+    if not isinstance(noted, dict) or known != noted.get("sha256"): raise InputError(f"{out}: changed since {record['chapter']} wrote it; {again}")
     then, sums = dict(zip(table.path, zip(table.bytes, table.mtime, table.ctime))), dict(zip(table.path, table.sha256))
     now = {p: _times((run/p).stat()) for p in then if (run/p).is_file()}
     other = [p for p, times in now.items() if times != then[p]]
@@ -346,6 +373,8 @@ def check_files(
         if s != sums[p]:
             made = [run/n for n in dict(world=_WORLD, cache=("cache",)).get(Path(p).parts[0], ())]      # by the run itself
             raise InputError(f"{run/p}: changed since {record['chapter']} read it; remove {', '.join(map(str, [*made, run/folder]))} and run again")
+    if (new := [p for p in _data_files([run/n for n in noted["raw"] if (run/n).is_dir()], run) if p not in then]):
+        print(f"{run/new[0]}" + f" and {len(new)-1} files more"*(len(new) > 1) + f": added since {record['chapter']} read the raw data, and in no result; {again} to take it in", file=sys.stderr, flush=True)
     if other:                                              # a run that was copied: not all of it again next time
         table[["bytes","mtime","ctime"]] = [now.get(p, times) for p, times in then.items()]
         with suppress(OSError), atomic_path(out) as tmp: table.to_parquet(tmp, index=False)
@@ -517,11 +546,18 @@ def _of_kinds(path, kinds, needed=True, what="chapter"):
         if (needed or name in record) and not isinstance(record.get(name), kind): raise InputError(f"{path}: {name} is {record.get(name)!r}, expected {'a number' if kind is numbers.Real else f'a {kind.__name__}'}")
     return record
 
+_MARKS = {"logs/config.json": {"chapters", "parameters", "run"}, "[0-9][0-9]/**/.started.json": {"parameters", "cells"}, "[0-9][0-9]/**/record.json": {"chapter", "inputs", "outputs"}}   # and what each holds
+
+def _has(path, names):
+    "Whether it is a JSON file with these names."
+    try: return names <= set(read_json(path))
+    except (InputError, TypeError): return False
+
 def is_run(
     run:str|Path, # a folder
 ) -> bool:
     "Whether it is a run folder: `meld run` or a chapter has begun to write there."
-    return (Path(run)/"logs"/"config.json").is_file() or any(any(Path(run).glob(f"[0-9][0-9]/**/{n}")) for n in (".started.json", "record.json"))
+    return any(_has(p, names) for pattern, names in _MARKS.items() for p in Path(run).glob(pattern))
 
 def records(
     run:str|Path, # run folder
@@ -555,13 +591,13 @@ def run_study(
     if not snakemake and not dry_run and _slow(planned): print("no GPU found: the full-size detector of this profile is trained on the processor; chapter 93_cost says what that takes", file=sys.stderr, flush=True)
     where = str(run or run_folder(profile, seed))
     run = _resolve(where)
-    if run.is_dir() and {p.name for p in run.iterdir()} - {"logs", ".lock"} and not is_run(run): raise InputError(f"{run}: is not empty, and no run folder; choose another one")
+    if run.is_dir() and not is_run(run) and (own := next((at/n for at, _, names in walk(run) for n in names), None)): raise InputError(f"{run}: is not empty ({own.relative_to(run)}), and no run folder; choose another one")
     (run/"logs").mkdir(parents=True, exist_ok=True)
     with _lock(run) as lock:
         record = dict(profile=str(profile), set=set, seed_option=seed, protocol=protocol, **planned, **provenance(), hardware=hardware())
         for folder, r in records(run).items():
-            if not _changed(run, {k: v for k, v in r["inputs"].items() if k == "world.json"}): check_files(run, folder, r)    # of another world all is written anew
-            if not dry_run and any(n.endswith((".csv", ".svg", ".json")) and not (run/folder/n).is_file() for n in r["outputs"]): (run/folder/"record.json").unlink()   # a result is gone: it is made again
+            if any(n.endswith((".csv", ".svg", ".json")) and not (run/folder/n).is_file() for n in r["outputs"]): dry_run or (run/folder/"record.json").unlink()   # a result is gone: it is made again
+            elif not _changed(run, {k: v for k, v in r["inputs"].items() if k == "world.json"}): check_files(run, folder, r)    # of another world all is written anew
         if not dry_run and not quiet() and (n := sum(1 for _ in run.glob("[0-9][0-9]/**/record.json"))): print(f"going on in {where}: {n} chapters and parts of them had finished; what is out of date runs again", flush=True)
         write_json(planned | {"run": where, "cores": cores or 2, "jobs": "logs/dry_run.json" if dry_run else "logs/jobs.json"}, run/"logs"/"config.json")
         if not dry_run: write_json(record | dict(finished=False, jobs=summary(run)), run/"run.json")

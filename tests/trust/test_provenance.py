@@ -10,8 +10,8 @@ from meld_nb.study import check_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEAD = "from meld_nb.study import chapter\nch = chapter({!r}, globals())"
-BOOKS = {"10_data": ('run = "r"\nseed = 0\nn = 3  # rows', 'import pandas as pd\npd.DataFrame(dict(a=range(n), seed=seed)).to_csv(ch.out/"a.csv", index=False)\nch.index(ch.run.parent/"raw")\nch.done();'),
-         "70_table": ('run = "r"\ntimes = 2  # factor', 'import pandas as pd\nfrom meld_nb.plots import save_table\nsave_table(pd.read_csv(ch.path("10/a.csv"))*times, "tab", ch, "A table.")\nch.done();')}
+BOOKS = {"10_data": ('run = "r"\nseed = 0\nn = 3  # rows', 'import pandas as pd\npd.DataFrame(dict(a=range(n), seed=seed)).to_csv(ch.out/"a.csv", index=False)\n(ch.run/"cache"/"v").mkdir(parents=True, exist_ok=True); (ch.run/"cache"/"v"/"hu.npy").write_bytes(b"1")\nch.index([RAW], [ch.run/"cache"/"v"])\nch.done();'),
+         "70_table": ('run = "r"\ntimes = 2  # factor', 'import pandas as pd\nfrom meld_nb.plots import save_table\nsave_table(pd.read_csv(ch.path("10/a.csv"))*times + len(list(ch.cache.iterdir()))*0, "tab", ch, "A table.")\nch.done();')}
 
 
 def book(path, parameters, *cells):
@@ -25,7 +25,7 @@ def made(tmp_path_factory):
     "A study of two chapters, run once."
     tmp = tmp_path_factory.mktemp("provenance")
     (tmp/"study"/"params").mkdir(parents=True)
-    for name, (parameters, work) in BOOKS.items(): book(tmp/"study"/f"{name}.ipynb", parameters, HEAD.format(name), work)
+    for name, (parameters, work) in BOOKS.items(): book(tmp/"study"/f"{name}.ipynb", parameters, HEAD.format(name), work.replace("RAW", repr(str(tmp/"raw"))))
     (tmp/"study"/"Snakefile").write_text(f"include: {str(ROOT/'nbs'/'study'/'engine.smk')!r}\nchapter('10_data', '', 'a.csv')\nchapter('70_table', '10', 'tab.csv')\n")
     (tmp/"study"/"params"/"two.yaml").write_text("study: {seed: 1000}\n10_data: {n: 4}\n")
     (tmp/"raw").mkdir(); (tmp/"raw"/"scan.raw").write_text("12"); (tmp/"raw"/"DL_info.csv").write_text("a")
@@ -54,7 +54,7 @@ def report(run, capsys):
 def test_a_table_traces_to_its_run(run, capsys):
     p, record = read_json(run/"70"/"tab.json"), read_json(run/"70"/"record.json")
     assert (p["chapter"], p["run"], p["parameters"]) == ("70_table", "run", dict(times=2)) and re.fullmatch("[0-9a-f]{40}", p["commit"]) and p["dirty"] in (True, False)
-    assert record["inputs"] == {"10/a.csv": sha256(run/"10"/"a.csv")} and record["outputs"]["tab.csv"] == sha256(run/"70"/"tab.csv")
+    assert record["inputs"] == {f: sha256(run/f) for f in ("10/a.csv", "10/files.json")} and record["outputs"]["tab.csv"] == sha256(run/"70"/"tab.csv")
     assert read_json(run/"run.json")["jobs"]["70"]["inputs"] == record["inputs"]
     assert report(run, capsys) == (0, "") and f"commit {p['commit'][:10]}" in (run.parent/"report.html").read_text()
 
@@ -70,7 +70,8 @@ def test_a_file_that_was_changed_by_hand(run, capsys, file, says):
 
 def test_an_input_that_was_made_anew(run, capsys):
     (run/"10"/"a.csv").write_text("a\n1\n")
-    write_json(read_json(run/"10"/"record.json") | dict(outputs={"a.csv": sha256(run/"10"/"a.csv")}), run/"10"/"record.json")
+    record = read_json(run/"10"/"record.json")
+    write_json(record | dict(outputs=record["outputs"] | {"a.csv": sha256(run/"10"/"a.csv")}), run/"10"/"record.json")
     code, said = report(run, capsys)
     assert code == 2 and said.count("\n") == 1 and "10/a.csv: changed since 70_table read it" in said
 
@@ -94,6 +95,48 @@ def test_raw_data_that_were_changed(run, made, capsys):
     assert code == 2 and said.count("\n") == 1 and f"{table}: cannot be read" in said
 
 
+def by_hand(run, made, end=True):
+    "Chapter 10, opened and run cell by cell."
+    book = nbformat.read(made/"study"/"10_data.ipynb", 4)
+    code = "\n".join(c.source for c in book.cells).replace('run = "r"', f"run = {str(run)!r}").replace("seed = 0", "seed = 1000").replace("n = 3", "n = 4")
+    assert subprocess.run([sys.executable, "-c", code if end else code.replace("ch.done();", "")], capture_output=True, text=True, env=os.environ).returncode == 0
+
+
+def test_chapter_10_by_hand_over_raw_data_that_were_changed(run, made, capsys):
+    scan = made/"raw"/"scan.raw"
+    by_hand(run, made, end=False); by_hand(run, made); assert report(run, capsys) == (0, "")     # the same
+    try:
+        scan.write_text("18")
+        by_hand(run, made, end=False); code, said = report(run, capsys)
+        assert code == 2 and said == f"meld: {run/'10'/'files.json'}: changed since 10_data wrote it; remove {run/'10'} and run again\n"
+        by_hand(run, made); code, said = report(run, capsys)                                      # its record holds again; the table is of before
+        assert code == 2 and said == f"meld: {run/'10'/'files.json'}: changed since 70_table read it for {run/'70'}; run again\n"
+        assert main(["run", "--profile", "two", "--run", str(run)]) == 0
+        capsys.readouterr(); assert report(run, capsys) == (0, "")
+    finally: scan.write_text("12")
+
+
+def test_raw_data_that_were_added_or_are_elsewhere(run, made, capsys):
+    raw, far = made/"raw", made/"far"
+    far.mkdir(); (far/"1.png").write_text("1")
+    try:
+        (raw/"notes.txt").write_text("mine"); assert report(run, capsys) == (0, "")
+        (raw/"images").symlink_to(far); code, said = report(run, capsys)
+        told = f"{raw/'images'/'1.png'}: added since 10_data read the raw data, and in no result; remove {run/'10'} and run again to take it in\n"
+        assert (code, said) == (0, told) and main(["run", "--profile", "two", "--run", str(run)]) == 0 and capsys.readouterr().err == told
+        shutil.rmtree(run/"10"); assert main(["run", "--profile", "two", "--run", str(run)]) == 0
+        capsys.readouterr(); assert report(run, capsys) == (0, "")
+        (far/"1.png").write_text("2"); code, said = report(run, capsys)
+        assert code == 2 and f"{raw/'images'/'1.png'}: changed since 10_data read it" in said
+    finally: (raw/"notes.txt").unlink(); (raw/"images").unlink(missing_ok=True); shutil.rmtree(far)
+
+
+def test_a_cache_that_was_changed(run, capsys):
+    (run/"cache"/"more").mkdir(); (run/"cache"/"more"/"hu.npy").write_bytes(b"2"); assert report(run, capsys) == (0, "")       # of a later chapter
+    (run/"cache"/"v"/"hu.npy").write_bytes(b"2")
+    assert report(run, capsys) == (2, f"meld: {run/'cache'/'v'/'hu.npy'}: changed since 10_data read it; remove {run/'cache'}, {run/'10'} and run again\n")
+
+
 def test_a_result_that_is_gone_is_made_again(run, capsys):
     was = (run/"70"/"tab.csv").read_bytes()
     (run/"70"/"tab.json").unlink()
@@ -113,6 +156,16 @@ def test_values_that_were_changed(run, made, capsys):
         (made/"study"/"params"/"two.yaml").write_text(text)
         code, said = report(run, capsys)
         assert code == 2 and said.count("\n") == 1 and says in said
+
+
+def test_the_page_replaces_a_page_alone(run, made, capsys, tmp_path):
+    own, released = tmp_path/"own.html", tmp_path/"released"
+    own.write_text("<p>mine</p>")
+    assert main(["report", str(run), "--out", str(own)]) == 2 and capsys.readouterr().err == f"meld: {own}: is there, and no report; choose another name\n" and own.read_text() == "<p>mine</p>"
+    assert report(run, capsys) == report(run, capsys) == (0, "")           # over its own of before
+    shutil.copytree(RELEASES[0], released)
+    assert main(["report", str(released), "--out", str(released/"report.html")]) == 2 and capsys.readouterr().err == f"meld: {released/'report.html'}: {released} holds what was released; choose another folder\n"
+    check_run(released)
 
 
 def test_what_does_not_contradict_a_record(run, capsys):
