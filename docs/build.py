@@ -324,12 +324,13 @@ def main(argv=None):
     args = ap.parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", "1")   # several kernels at a time
     if args.run and not (args.run/"run.json").is_file(): raise SystemExit(f"{args.run}: no run folder; make one with `meld run --profile demo`")
-    if args.run:
-        from meld_nb.core import InputError
-        from meld_nb.study import check_run
-        try: check_run(args.run)                    # the site must not show chapters of different parameters as one run
-        except InputError as e: raise SystemExit(str(e))
     out, source, site = args.out.resolve(), args.out.resolve()/"source", args.out.resolve()/"html"
+    from meld_nb.core import InputError, claim
+    from meld_nb.study import check_run
+    try:
+        if args.run: check_run(args.run)            # the site must not show chapters of different parameters as one run
+        if out != (ROOT/"_docs").resolve(): claim(out, ["source", "html", "doctrees", "executed"])   # what is replaced
+    except (InputError, OSError) as e: raise SystemExit(str(e))
     os.environ |= {"IN_TEST": "1", "MELD_QUIET": "1", "JUPYTER_PATH": os.pathsep.join([str(Path(sys.prefix)/"share"/"jupyter"), *filter(None, [os.environ.get("JUPYTER_PATH")])])}
     shutil.rmtree(source, ignore_errors=True)
     library = Library()

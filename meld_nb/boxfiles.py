@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pydicom.misc import is_dicom
 
-from .core import InputError, atomic_path, read_json, write_json
+from .core import InputError, atomic_path, read_json, walk, write_json
 from .datasets import load_volume
 from .deeplesion import BOX_PAD_PX, read_deeplesion, safe_unpickle
 from .frames import Frame
@@ -232,16 +232,20 @@ def box_files(
     name:str,     # as `path` of `write_boxes`
 ) -> list: # names
     "The files that `write_boxes` writes."
-    return [f"{name}/{case}_boxes{suffix}" for case, (suffix, _) in file.content.items()] if file.kind == "nndetection" else [name + _SUFFIX[file.kind]]
+    return [f"{name}/{case}_boxes{suffix}" for case, (suffix, _) in file.content.items()] if file.kind == "nndetection" else [name.removesuffix(_SUFFIX[file.kind]) + _SUFFIX[file.kind]]
 
 def write_boxes(
     file:BoxFile,      # what was read
-    path:str|Path,     # without suffix: it is the one of the format
+    path:str|Path,     # the format's suffix is added if it is not there
     rows,              # [K] rows (from 0) of `file.boxes`, rising
     **more,            # further values for each box: [K]
 ) -> Path: # file or folder that was written
-    "Some of the boxes in the format that they were read in, as they were there, with further columns or keys. What else lies in a folder stays."
-    path = Path(path).with_suffix(_SUFFIX[file.kind])
+    "Some of the boxes in the format that they were read in, as they were there, with further columns or keys. What else lies in a folder stays. InputError if it would write over what was read, under another name than `path`."
+    path, read = Path(path), file.path.resolve()
+    if path.resolve() != read:
+        for p in (path.parent/n for n in box_files(file, path.name)):
+            if read in (p.resolve(), p.parent.resolve()): raise InputError(f"{p}: is read, and would be written over; choose another name than {path.name!r}")
+    path = path.with_name(path.name.removesuffix(_SUFFIX[file.kind]) + _SUFFIX[file.kind])
     more = {c: pd.Series(list(v), dtype=object) for c, v in more.items()}
     {"csv": _write_csv, "coco": _write_coco, "monai": _write_monai, "nndetection": _write_nndetection}[file.kind](file.content, path, list(rows), more)
     return path
@@ -291,7 +295,7 @@ def named_scans(
 def _places(root):
     "Name without folders and suffix -> files and folders below `root` that may be scans."
     out = {}
-    for p in sorted(root.rglob("*")):
+    for p in sorted(p for at, _, _ in walk(root) for p in at.iterdir()):
         if p.name.startswith(".") or not (p.is_dir() or p.name.lower().endswith(SUFFIXES)): continue
         for key in {scan_name(p.name), scan_name(p.name).removesuffix("_0000")}: out.setdefault(key, []).append(p)
     return out

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from .core import InputError
+from .core import InputError, files_under
 from .tables import TextTable
 from .volume import anatomy, instance_rows, mask_tables, need_same_grid, read_cases, read_geometry, read_native, read_volume, to_lps, volume_row
 
@@ -52,7 +52,7 @@ def _pairs(root):
     "Case number -> (volume, segmentation)."
     if not Path(root).is_dir(): raise InputError(f"{root}: no such folder")
     found = {"volume": {}, "segmentation": {}}
-    for p in sorted(Path(root).rglob("*.nii*")):
+    for p in files_under(root):
         m = re.fullmatch(r"(volume|segmentation)-(\d+)\.nii(\.gz)?", p.name)
         if not m: continue
         if (k := int(m[2])) in found[m[1]]: raise InputError(f"{p}: the case is there twice, also as {found[m[1]][k]}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import InputError, progress
+from .core import InputError, files_under, progress
 from .tables import TextTable, check
 from .volume import Geometry, lesion_slices, read_geometry, volume_row
 
@@ -50,12 +50,14 @@ def sphere_discs(
                              x2=clip(cx + half/sx, geometry.size[0]), y2=clip(cy + half/sy, geometry.size[1]), enlarged=enlarged))
 
 # %% ../nbs/lib/12_luna16.ipynb #1a960d89
+def _in_subsets(root): return [p for p in files_under(root) if any(part.startswith("subset") for part in p.relative_to(root).parts[:-1])]
+
 def luna16_volumes(
     root:str|Path, # folder that holds subset0, subset1, ...
 ) -> tuple[pd.DataFrame, dict]: # table `volumes`; volume_id -> Geometry
     "Every scan below `root`. InputError if there is none, or one twice."
     root = Path(root)
-    files = sorted(p for p in root.rglob("*.mhd") if any(part.startswith("subset") for part in p.relative_to(root).parts[:-1])) if root.is_dir() else []
+    files = [p for p in _in_subsets(root) if p.suffix == ".mhd"] if root.is_dir() else []
     if not files: raise InputError(f"{root}: no scans; expected subset0/<seriesuid>.mhd and so on, with the .raw files")
     rows, geometries = {}, {}
     for p in progress(files, "LUNA16 headers"):
@@ -102,7 +104,7 @@ def check_luna16(
     here = nodules.seriesuid.isin(volumes.series)
     gone = "" if here.all() else f"; annotations.csv, row {nodules.row[~here].iloc[0]}: none is of series {nodules.seriesuid[~here].iloc[0]}" + (f", and {int((~here).sum())-1} rows more" if (~here).sum() > 1 else "")
     out.append(("info", f"{int(here.sum())} of {len(nodules)} annotated nodules are in the {len(volumes)} scans that can be read{gone}"))
-    out += [("error", f"{p}: no header {p.with_suffix('.mhd').name} beside it") for p in sorted(Path(root).glob("subset*/*.*raw")) if not p.with_suffix(".mhd").is_file()]
+    out += [("error", f"{p}: no header {p.with_suffix('.mhd').name} beside it") for p in _in_subsets(root) if p.suffix.endswith("raw") and not p.with_suffix(".mhd").is_file()]
     if (again := nodules.duplicated(list(NODULE_COLUMNS[:4]))).any(): out.append(("warning", f"annotations.csv: {again.sum()} nodules have the place of one before them, first row {nodules.row[again].iloc[0]}: they count as two"))
     if len(nodules) and not here.any(): out.append(("error", "no annotated nodule belongs to a scan at hand: do annotations.csv and the subsets belong together?"))
     if not (path := Path(root)/"annotations_excluded.csv").is_file(): out.append(("warning", f"{path} is missing: LUNA16's evaluation needs it"))

@@ -7,13 +7,13 @@ __all__ = ['MASKS', 'COLLECTION', 'find_cases', 'read_nih_ln', 'read_options', '
            'download_nih_ln']
 
 # %% ../nbs/lib/14_nih_ln.ipynb #042e61f2
-import os, re
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .core import InputError
+from .core import InputError, files_under, walk
 from .volume import axis_codes, dicom_series, instance_rows, mask_tables, order_slices, read_cases, read_geometry, read_native, reorient, same_grid, volume_row
 
 # %% ../nbs/lib/14_nih_ln.ipynb #fca0dea5
@@ -24,21 +24,22 @@ def find_cases(
     root:str|Path, # folder with the cases, at any depth, and the folder of masks
 ) -> dict: # case -> (folder, mask)
     "Case folders with a mask. InputError if there is none, one twice, or one without mask."
-    root, folders = Path(root), {}
-    masks = {p.name[:-len("_mask.nii.gz")]: p for d in sorted(root.rglob(MASKS)) for p in sorted(d.rglob("*_mask.nii.gz"))}
-    for at, dirs, _ in os.walk(root):
-        dirs[:] = sorted(d for d in dirs if not d.startswith("MED_ABD_LYMPH_"))       # masks, annotations, candidates
-        for d in [d for d in dirs if _CASE.fullmatch(d)]:
-            if d in folders: raise InputError(f"{Path(at)/d}: the case is there twice, also as {folders[d]}")
-            folders[d] = Path(at)/d
-            dirs.remove(d)
+    root, masks, folders = Path(root), {}, {}
+    for at, _, _ in walk(root) if root.is_dir() else []:
+        if (at/MASKS).is_dir(): masks = _masks(at/MASKS) | masks
+        if any(n.startswith("MED_ABD_LYMPH_") or _CASE.fullmatch(n) for n in at.relative_to(root).parts): continue   # masks, annotations, candidates; a case
+        for p in sorted(p for p in at.iterdir() if _CASE.fullmatch(p.name) and p.is_dir()):                          # a link within `root` too
+            if p.name in folders: raise InputError(f"{p}: the case is there twice, also as {folders[p.name]}")
+            folders[p.name] = p
     if not folders: raise InputError(f"{root}: no cases; expected folders MED_LYMPH_001, ABD_LYMPH_001 and so on with DICOM series")
     if lone := sorted(folders.keys() - masks.keys()): raise InputError(f"{folders[lone[0]]}: no mask; expected {root/MASKS/lone[0]/lone[0]}_mask.nii.gz")
     return {c: (folders[c], masks[c]) for c in sorted(folders)}
 
+def _masks(folder): return {p.name.removesuffix("_mask.nii.gz"): p for p in files_under(folder) if p.name.endswith("_mask.nii.gz")}
+
 def _ct_series(folder):
     "Folder, series UID, headers of the one CT series below a case folder."
-    found = [(Path(at), uid, headers) for at, _, files in sorted(os.walk(folder)) if files for uid, headers in dicom_series(at).items()
+    found = [(at, uid, headers) for at, _, files in walk(folder) if files for uid, headers in dicom_series(at).items()
              if str(headers[0].get("Modality", "CT")) == "CT"]
     if len(found) != 1: raise InputError(f"{folder}: expected one CT series below it, found {len(found)}" + "".join(f"; {d}: {u} ({len(h)} slices)" for d, u, h in found))
     return found[0]
@@ -95,7 +96,7 @@ def check_nih_ln(
     nodes = lesions.drop_duplicates("lesion_id")
     count = lambda r: f"{int((region(volumes) == r).sum())} scans with {int((region(nodes) == r).sum())} nodes"
     out = [("info", f"mediastinum: {count('MED')} (released: 90, 388); abdomen: {count('ABD')} (86, 595)")]
-    masks = {p.name.removesuffix("_mask.nii.gz"): p for at in {Path(p).parents[1] for p in volumes.mask_path} for p in sorted(at.rglob("*_mask.nii.gz"))}
+    masks = {c: p for at in {Path(p).parents[1] for p in volumes.mask_path} for c, p in _masks(at).items()}
     if lone := sorted(masks.keys() - {Path(p).name.removesuffix("_mask.nii.gz") for p in volumes.mask_path}): out.append(("info", f"{len(lone)} masks without a scan that is read, e.g. {masks[lone[0]]}"))
     area = ((lesions.x2 - lesions.x1)*(lesions.y2 - lesions.y1)).groupby(lesions.lesion_id).sum()
     if len(tiny := area.index[area <= 2]): out.append(("warning", f"{len(tiny)} nodes have one or two voxels: {', '.join(tiny[:10])}"))

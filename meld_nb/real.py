@@ -166,9 +166,11 @@ def share_by(
     n:int=1000, # bootstrap draws
     seed:int=0,
 ) -> pd.DataFrame: # low_edge, high_edge, n, hits, share, low, high
-    "Share of hits in each group, with 95 % intervals over patients. InputError if the lengths differ."
-    hit, of = np.asarray(hit, float), np.asarray(of, float)
+    "Share of hits in each group, with 95 % intervals over patients. InputError if the lengths differ, or a hit is neither 0 nor 1."
+    hit, of = pd.Series(list(hit), dtype=object), np.asarray(of, float)
     if not len(hit) == len(of) == len(groups): raise InputError(f"hit, of and groups must be as long: {len(hit)}, {len(of)}, {len(groups)}")
+    if (odd := ~hit.isin([0, 1])).any(): raise InputError(f"hit, item {odd.argmax()}: is {hit[odd.argmax()]}, expected 0 or 1")
+    hit = hit.to_numpy(float)
     m = np.stack([(of >= lo) & (of < hi) for lo, hi in zip(edges, edges[1:])], 1).astype(float)
     with np.errstate(invalid="ignore"):
         draws = np.stack([(w*hit) @ m/(w @ m) for w in resample(groups, n, seed)])

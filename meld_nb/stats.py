@@ -67,8 +67,12 @@ def hierarchical_bootstrap(
     draws,      # list of [n] or [n,K]: for each world, draws of the statistic with its patients resampled
     seed:int=0,
 ) -> np.ndarray: # [n] or [n,K]
-    "Draws of the mean over worlds, with worlds resampled and patients within them."
-    draws = np.stack([np.asarray(d, float) for d in draws])
+    "Draws of the mean over worlds, with worlds resampled and patients within them. InputError without worlds, or if they have not as many draws."
+    draws = [np.asarray(d, float) for d in draws]
+    if not draws: raise InputError("nothing to resample: no worlds")
+    odd = [i for i, d in enumerate(draws) if not d.ndim or d.shape != draws[0].shape]
+    if odd: raise InputError(f"draws, world {odd[0]}: shape is {draws[odd[0]].shape}, expected [n] or [n,K], that of world 0: {draws[0].shape}")
+    draws = np.stack(draws)
     worlds, n = draws.shape[:2]
     g = rng("worlds", seed)
     taken = g.integers(0, worlds, (worlds, n))                                    # [slot, draw]
@@ -79,8 +83,9 @@ def hierarchical_bootstrap(
 def holm(
     p, # [m] p values
 ) -> np.ndarray: # [m] adjusted, in the same order
-    "Holm's step-down correction. InputError if a p value is not in [0,1]."
+    "Holm's step-down correction. InputError if `p` is no list, or a p value is not in [0,1]."
     p = np.asarray(p, float)
+    if p.ndim != 1: raise InputError(f"p is {p.tolist()}, expected a list of p values")
     if not ((p >= 0) & (p <= 1)).all(): raise InputError(f"p values must lie in [0,1], got {p.tolist()}")
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))

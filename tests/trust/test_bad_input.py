@@ -77,6 +77,19 @@ def both(*makes):
         for m in makes: m(d)
     return _both
 
+def linked(name):
+    "A folder that lies elsewhere, with a link in its place."
+    def _linked(d):
+        (d.parent/"elsewhere").mkdir(exist_ok=True)
+        (d/name).symlink_to((d/name).rename(d.parent/"elsewhere"/Path(name).name))
+    return _linked
+
+def apple(*names):
+    "What macOS puts beside files on other disks."
+    def _apple(d):
+        for n in names: (d/n).with_name("._" + Path(n).name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    return _apple
+
 def table(name, change):
     "A CSV as a table of text, changed and written back."
     def _table(d): change(pd.read_csv(d/name, dtype=str, keep_default_na=False)).to_csv(d/name, index=False)
@@ -484,6 +497,9 @@ luna.reading("`meld check`", meld("check", "luna16", "{d}")).refused("no nodule 
 luna.reading("`meld check`", meld("check", "luna16", "{d}")).refused("a nodule excluded with a diameter of -2", cell("annotations_excluded.csv", 0, diameter_mm="-2"), "error: …annotations_excluded.csv: row 0 (line 2), column 'diameter_mm': found '-2', expected a positive diameter in mm, at most 1000, or -1")
 luna.reading("`meld check`", meld("check", "luna16", "{d}")).handled("annotations_excluded.csv is missing", drop("annotations_excluded.csv"), has("warning: …annotations_excluded.csv is missing: LUNA16's evaluation needs it"), "a warning: only the evaluation needs it")
 luna.refused("a scan twice", lambda d: shutil.copytree(d/"subset0", d/"subset1"), "subset1/1.2.1.mhd: the scan is there twice, also as …")
+luna.handled("a subset that is a link to another folder", linked("subset0"), same, "the same tables")
+luna.handled("files of macOS beside a scan's", apple("subset0/1.2.1.mhd", "subset0/1.2.1.raw"), same, "passed over")
+luna.reading("`meld check`", meld("check", "luna16", "{d}")).handled("a .raw of macOS beside a scan's", apple("subset0/1.2.1.raw"), has("0 errors"), "passed over")
 luna.refused("no scans", lambda d: shutil.rmtree(d/"subset0"), "luna16: no scans; expected subset0/<seriesuid>.mhd and so on, with the .raw files")
 luna.refused("a scan whose slices are not axial", sub("subset0/1.2.1.mhd", "TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = 1 0 0 0 0 1 0 1 0"), "1.2.1.mhd: the file's third axis does not run along the body (axes …); tables need axial slices")
 luna.reading("`meld check`", meld("check", "luna16", "{d}")).refused("a .raw that is missing", drop("subset0/1.2.2.raw"), "error: …1.2.2.mhd: its voxels, 1.2.2.raw, are missing")
@@ -509,6 +525,8 @@ lit.refused("a scan without a mask", drop(SEG), "volume-0.nii: there is no segme
 lit.refused("a mask without a scan", lambda d: shutil.copy(d/SEG, d/"segmentation-1.nii"), "segmentation-1.nii: there is no volume-1.nii or .nii.gz to go with it")
 lit.refused("a case twice", lambda d: ((d/"more").mkdir(), shutil.copy(d/SEG, d/"more"/SEG)), "segmentation-0.nii: the case is there twice, also as …")
 lit.handled("a scan without lesions", labelled(lambda a: np.minimum(a, 1)), that(lambda got: (len(got[1]), set(got[2].kind)) == (0, {"negative"})), "kept; all its slices are negative")
+lit.handled("scans in a folder that is a link", lambda d: ((d/"part").mkdir(), [p.rename(d/"part"/p.name) for p in sorted(d.glob("*.nii"))], linked("part")(d)), same, "the same tables")
+lit.handled("files of macOS beside a scan's", apple("volume-0.nii", SEG), same, "passed over")
 lit.refused("no files", lambda d: [p.unlink() for p in d.iterdir()], "lits: no scans; expected volume-0.nii and segmentation-0.nii and so on")
 OVER = "case,spacing_x,spacing_y,spacing_z,orientation\n"
 lit.refused("overrides.csv for a case that is not there", write("overrides.csv", OVER + "7,1,1,2,\n"), "overrides.csv: there is no case 7 in …")
@@ -522,6 +540,9 @@ nih.refused("a mask of another spacing", lambda d: write_volume(Volume(np.zeros(
 nih.refused("negative node numbers", lambda d: write_volume(Volume(np.full((8, 24, 24), -1, np.int16), (.8, .8, 2.)), d/MASK), "ABD_LYMPH_001_mask.nii.gz: expected node numbers (whole, 0 or more), found values [-1]")
 nih.refused("a cut mask", cut(MASK), "ABD_LYMPH_001_mask.nii.gz: …broken or cut short (…)")
 nih.refused("a case without a mask", lambda d: shutil.rmtree(d/"MED_ABD_LYMPH_MASKS"), "ABD_LYMPH_001: no mask; expected …ABD_LYMPH_001_mask.nii.gz")
+nih.handled("a case and the masks that are links to other folders", both(linked("ABD_LYMPH_001"), linked("MED_ABD_LYMPH_MASKS")), same, "the same tables")
+nih.handled("a series that is a link to another folder", linked("ABD_LYMPH_001/study/series"), same, "the same tables")
+nih.handled("files of macOS beside a slice and a mask", apple("ABD_LYMPH_001/study/series/1-001.dcm", MASK), same, "passed over")
 nih.refused("two series in a case", lambda d: write_dicom(Volume(tiny.body(3, 24), (.8, .8, 2.)), d/"ABD_LYMPH_001"/"study"/"other", "NOBODY", "CHEST"), "ABD_LYMPH_001: expected one CT series below it, found 2; …")
 nih.handled("a scan without nodes", lambda d: write_volume(Volume(np.zeros((8, 24, 24), np.int16), (.8, .8, 2.), (-9., -9., 50.)), d/MASK, np.uint8), that(lambda got: (len(got[1]), set(got[2].kind)) == (0, {"negative"})), "kept; all its slices are negative")
 nih.reading("`meld check`", meld("check", "nih_ln", "{d}")).handled("a mask with another origin", lambda d: write_volume(Volume(tiny.nodes(), (.8, .8, 2.)), d/MASK, np.uint8), has("warning: …ABD_LYMPH_001_mask.nii.gz: origin (0.0, 0.0, 0.0) mm, its CT's …; used by order of voxels"), "used by order of voxels, as the released masks need; `meld check` warns")
@@ -757,6 +778,8 @@ def js(name, change):
 HUGE = 10**400
 coco, monai, nnd = boxes("coco.json"), boxes("monai.json"), boxes("ct_boxes.json")
 in_coco = lambda part, k, **values: js("coco.json", lambda d: d[part].__setitem__(k, d[part][k] | values))
+coco.handled("scans in a folder that is a link", linked("ann"), same, "the same boxes")
+coco.handled("files of macOS beside a scan", apple("ann/scan.nii"), same, "passed over")
 coco.refused("COCO: two images of one id", in_coco("images", 1, id=1), "coco.json: image 1: id is 1, as of an image before it; expected each id once …")
 coco.refused("COCO: a key twice in an annotation", sub("coco.json", '"id": 2, "image_id": 2,', '"id": 2, "image_id": 1, "image_id": 2,'), "coco.json: not a JSON file ('image_id' is given twice)")
 coco.refused("COCO: an image without an id", js("coco.json", lambda d: d["images"][0].pop("id")), "coco.json: image 0: id is None, expected text or a number")

@@ -47,6 +47,22 @@ def test_broken_links_are_found(site, tmp_path, link, says):
         assert len(found) == 1 and link in found[0] and says in found[0]
     finally: page.write_text(sound, encoding="utf-8")
 
+def test_what_no_build_wrote_is_not_removed(tmp_path, monkeypatch):
+    class Began(Exception): "The work itself, which this test is not about."
+    def begin(): raise Began
+    monkeypatch.setattr(build, "Library", begin)
+    for name in ("source", "html"):
+        theirs = tmp_path/name/name/"thesis.tex"; theirs.parent.mkdir(parents=True); theirs.write_text("mine")
+        with pytest.raises(SystemExit, match=f"{name}: is there, and not of an earlier call, so it is not written over"): build.main(["--quick", "--out", str(tmp_path/name)])
+        assert theirs.read_text() == "mine"
+    for again in range(2):                                            # a build's own is replaced
+        with pytest.raises(Began): build.main(["--quick", "--out", str(tmp_path/"new")])
+        assert not (tmp_path/"new"/"source").exists()
+        (tmp_path/"new"/"source").mkdir()
+    monkeypatch.setattr(build, "ROOT", tmp_path); (tmp_path/"_docs"/"source").mkdir(parents=True)   # in the clone's own folder, of a version before this one
+    with pytest.raises(Began): build.main(["--quick", "--out", str(tmp_path/"_docs")])
+    with pytest.raises(SystemExit, match="thesis.tex"): build.main(["--quick", "--out", str(theirs)])
+
 def test_unknown_names_are_found():
     library = build.Library()
     said = dict(page="`meld_nb.froc`, `meld_nb.froc.froc(...)` and `meld_nb.forc`, `meld_nb.froc.fork`")
