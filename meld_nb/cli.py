@@ -271,6 +271,7 @@ def convert(dataset, root, out, workers):
     register_own("own")
     if not root.is_dir(): raise InputError(f"{root}: no such folder")
     if out.resolve() == root.resolve(): raise InputError(f"{out}: is the data set itself; choose another folder")
+    if dataset in ("own", "lits") and out.resolve().is_relative_to(root.resolve()): raise InputError(f"{out}: lies in the data set, where each scan would be found a second time; choose another folder")
     volumes, lesions, _ = read_dataset(dataset, root)
     write_own(volumes, lesions, out, workers=workers)
     _say(f"{out}: {len(volumes)} scans, {len(lesions)} boxes")

@@ -101,7 +101,7 @@ def write_own(
     *,
     workers:int=1,        # threads
 ):
-    "Write scans and boxes of a data set as a folder that `read_own` reads. InputError if a scan is broken, or if a file would be written over that is not of an earlier call."
+    "Write scans and boxes of a data set as a folder that `read_own` reads. InputError if a scan is broken, or if a file would be written over that is not of an earlier call, or a row that the data set has not."
     out, names = Path(out), volumes.volume_id.str.split("/", n=1).str[1]
     claim(out, ["boxes.csv", "scans.csv", *(f"scans/{escape(n)}.nii.gz" for n in names)], inputs=volumes.path)
     def one(row, name):
@@ -112,8 +112,12 @@ def write_own(
         return b.assign(volume_id=name, **dict(zip(("x1", "y1", "x2", "y2"), boxes.T)), z=np.round(z).astype(int))
     boxes = pd.concat(read_cases(one, list(zip(volumes.itertuples(), names)), workers, "scans"), ignore_index=True)
     tables = dict(scans=volumes.assign(volume_id=names)[["volume_id", "patient_id", "split"]], boxes=boxes[["volume_id", "z", "x1", "y1", "x2", "y2", "patient_id", "lesion_id"]])
-    for n, t in tables.items():
-        with atomic_path(out/f"{n}.csv") as tmp: t.to_csv(tmp, index=False, float_format="%.6g")
+    texts = {out/f"{n}.csv": t.to_csv(index=False, float_format="%.6g") for n, t in tables.items()}
+    for path, text in texts.items():
+        was, new = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else [], set(text.splitlines())
+        if own := [k for k, line in enumerate(was, 1) if line not in new]: raise InputError(f"{path}: line {own[0]} is {was[own[0]-1]!r}, which the data set has not, so it is not written over; move it away")
+    for path, text in texts.items():
+        with atomic_path(path) as tmp: tmp.write_text(text, encoding="utf-8")
 
 def _holds(path, volume):
     "Whether a file is there and is this scan."

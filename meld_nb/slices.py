@@ -213,7 +213,7 @@ def _alone(cache):
     cache.mkdir(parents=True, exist_ok=True)
     with _BUILDING, open(cache/".lock", "w") as f:   # threads of this process; other processes
         fcntl.lockf(f, fcntl.LOCK_EX)        # a process's own: ends with it, and is not handed on to its workers
-        for p in cache.glob(".tmp-*"): shutil.rmtree(p) if p.is_dir() else p.unlink()
+        for p in cache.glob(f".tmp-{'[0-9a-f]'*12}-*"): shutil.rmtree(p) if p.is_dir() else p.unlink()
         yield
 
 def build_cache(

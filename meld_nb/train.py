@@ -7,7 +7,7 @@ __all__ = ['OPTIMIZERS', 'FIT_RANGES', 'shuffled', 'lr_factor', 'make_optimizer'
            'launch', 'train_lesanet']
 
 # %% ../nbs/lib/40_train.ipynb #c69c6388
-import hashlib, importlib, io, json, os, subprocess, sys, time
+import hashlib, importlib, io, json, os, re, subprocess, sys, time
 from bisect import bisect_right
 from functools import partial
 from itertools import accumulate, count, islice
@@ -97,14 +97,28 @@ def _read_state(path):
 
 def _order_digest(order, *epochs): return hashlib.sha256(json.dumps([order(e) for e in epochs], default=str).encode()).hexdigest()[:12]
 
-def _load_state(out, model, opt, settings, first):
-    "Steps done and their log, or (first, []) for a new run. InputError if `out` holds a run with other settings."
-    if not (out/"state.pt").exists(): return first, []
-    s = _read_state(out/"state.pt")
+_MADE = r"log\.csv|lesanet\.safetensors|epoch_\d+\.(safetensors|optimizer\.pt)"   # by a training, beside its state
+
+def _load_state(out, model, opt, settings, first, resume):
+    "Steps done and their log, or (first, []) for a new run. InputError if `out` holds a run with other settings, a log that is not whole, or files that no training made."
+    path, made = out/"state.pt", sorted(p for p in out.iterdir() if re.fullmatch(_MADE, p.name))
+    if not path.exists() and made: raise InputError(f"{made[0]}: is there without a state.pt, so not of an earlier training, and is not written over; choose another folder, or move it away")
+    s = _read_state(path) if path.exists() else dict(settings={}, model=None)
+    if not isinstance(s, dict) or not {"settings", "model"} <= s.keys(): raise InputError(f"{path}: is no training state; choose another folder, or move it away")
+    if not resume or not s["model"]: return first, []
     diff = [f"{k}={s['settings'].get(k)!r}, now {v!r}" for k,v in settings.items() if s["settings"].get(k) != v]
     if diff: raise InputError(f"{out}: holds a run with {'; '.join(diff)}. Take another folder or resume=False")
     model.load_state_dict(s["model"]); opt.load_state_dict(s["optimizer"])
-    return s["step"], pd.read_csv(out/"log.csv", nrows=s["step"]-first, float_precision="round_trip").to_dict("records")
+    try: log = pd.read_csv(out/"log.csv", nrows=s["step"]-first, float_precision="round_trip")
+    except (OSError, ValueError) as e: raise InputError(f"{out/'log.csv'}: cannot be read ({e}); expected the log of {path}: put it back, or take resume=False") from None
+    if "step" not in log or log.step.tolist() != list(range(first, s["step"])): raise InputError(f"{out/'log.csv'}: holds {len(log)} steps, expected each of {first} to {s['step']-1} once, as {path} says: put it back, or take resume=False")
+    return s["step"], log.to_dict("records")
+
+def _begin(out, settings):
+    "A state of no steps, then away with what an earlier training made: in this order, as a file without a state is somebody's."
+    _save(dict(settings=settings, model=None), out/"state.pt")
+    for p in out.iterdir():
+        if re.fullmatch(_MADE, p.name): p.unlink()
 
 # %% ../nbs/lib/40_train.ipynb #60ca968b
 def detection_loss(
@@ -169,17 +183,18 @@ def fit(
     save=save_tensors,         # save(model, path), at the end of each epoch
     save_every:int=500,        # steps between saved states
     keep_optimizer=(),         # epochs whose optimiser is kept as epoch_{k}.optimizer.pt
-    resume:bool=True,          # go on if `out` holds a state
+    resume:bool=True,          # go on if `out` holds a state; False: begin anew in its place
     first_epoch:int=0,         # epochs already done by what `start_from` holds: the schedule goes on from there
     start_from=None,           # .safetensors to start from
     start_optimizer=None,      # .optimizer.pt to start from
 ) -> pd.DataFrame: # log: step, epoch, lr, seconds, grad_norm, loss and each of its parts
-    "Train `model`; resumes exactly after a kill. InputError for bad settings, FloatingPointError if a loss or gradient is not finite."
+    "Train `model`; resumes exactly after a kill. InputError for bad settings and for files in `out` that no training made, FloatingPointError if a loss or gradient is not finite."
     check_ranges(locals(), FIT_RANGES)
     if precision not in ("fp32", "bf16"): raise InputError(f'precision is "fp32" or "bf16", got {precision!r}')
     for e in keep_optimizer: check_ranges(dict(keep_optimizer=e), dict(keep_optimizer=f"int [1,{epochs}]"))
     for name, path in dict(start_from=start_from, start_optimizer=start_optimizer).items():
         if path and not Path(path).is_file(): raise InputError(f"{name}: {path}: no such file")
+        if path and Path(path).resolve().parent == Path(out).resolve() and re.fullmatch(_MADE, Path(path).name): raise InputError(f"{name}: {path}: is read, and would be written over; choose another folder for `out`")
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
     if threads: torch.set_num_threads(threads)
     acc = _accelerator(device)
@@ -198,7 +213,9 @@ def fit(
     opt = make_optimizer(model, optimizer, lr, weight_decay)
     if start_optimizer: opt.load_state_dict(_read_state(start_optimizer))
     first = ends[first_epoch-1] if first_epoch else 0
-    step, rows = _load_state(out, model, opt, settings, first) if resume else (first, [])
+    step, rows = _load_state(out, model, opt, settings, first, resume)
+    acc.wait_for_everyone()                                         # every process has looked
+    if not rows and acc.is_main_process: _begin(out, settings)
     net = acc.prepare(model).train()
     loader = DataLoader(dataset, batch_sampler=_Batches(order, step, ends[-1], acc.process_index, acc.num_processes), collate_fn=collate,
         num_workers=workers, pin_memory=acc.device.type == "cuda", generator=torch.Generator())

@@ -10,7 +10,7 @@ __all__ = ['LEAST_MM', 'MOST_MM', 'SUFFIXES', 'MOST_VOXELS', 'MOST_PIXELS', 'Vol
            'volume_row']
 
 # %% ../nbs/lib/10_volume.ipynb #77cd0c91
-import errno, gzip, hashlib, os, re, shutil, struct, tempfile, zlib
+import errno, filecmp, gzip, hashlib, os, re, shutil, struct, tempfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, Exp
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from .core import InputError, InputErrors, progress
+from .core import InputError, InputErrors, files_under, progress, walk
 from .frames import Frame
 from .tables import check
 
@@ -241,6 +241,7 @@ def _long_enough(path, have, reader, parts=1, name=None):
 _META = {n.lower(): n for n in ("NDims DimSize HeaderSize Offset Position Origin TransformMatrix Rotation Orientation CenterOfRotation AnatomicalOrientation DistanceUnits BinaryData BinaryDataByteOrderMSB "
                                 "ElementByteOrderMSB CompressedData CompressedDataSize ElementSpacing ElementSize ElementType ElementNumberOfChannels ElementToIntensityFunctionSlope "
                                 "ElementToIntensityFunctionOffset ElementDataFile").split()}
+_WORDS = set("comment name objecttype objectsubtype transformtype acquisitiondate creationdate modality".split())   # text that the library reads to the end of its line
 _SAME = (("offset", "position", "origin"), ("transformmatrix", "rotation", "orientation"), ("binarydatabyteordermsb", "elementbyteordermsb"))   # names of one thing
 _NRRD = set("datafile dimension space spacedimension spacedirections spaceorigin spaceunits measurementframe spacings thicknesses axismins axismaxs centers centerings kinds labels units sizes type blocksize endian "
             "encoding lineskip byteskip min max oldmin oldmax content number sampleunits elementdatafile".split())
@@ -267,7 +268,7 @@ def _fields(path):
             if not meta and value.startswith("="):
                 if key in _NRRD: odd(f"{name}: with a blank after it, or another key")
                 continue                                                              # a key that says nothing of the voxels
-            if not name or not value and (name.isalpha() or not meta): odd("name = value" if meta else "field: value")   # the library would take a number from the next line
+            if not name or not value and (not meta or name.isalpha() and (key not in _WORDS or name == line.strip())): odd("name = value" if meta else "field: value")   # the library would take a number from the next line
             if key in fields: odd(f"{_META.get(key, name) if meta else name} once")
             if meta and _META.get(key, name) != name: odd(_META[key])
             if not meta and f"{name}: " not in line: odd(f"{name}: with a blank after it")
@@ -475,7 +476,7 @@ def _about(headers):
 def _pick_series(folder, uid):
     series = dicom_series(folder)
     if not series:
-        below = next((p.parent for p in sorted(folder.rglob("*")) if p.is_file() and is_dicom(p)), None)
+        below = next((p.parent for p in files_under(folder) if p.is_file() and is_dicom(p)), None)
         hint = f"; there are some in {below}: give that folder" if below else ""
         raise InputError(f"{folder}: no DICOM images or DeepLesion PNGs in this folder{hint}")
     names = "; ".join(f"{_shown(u)} ({_about(s)})" for u, s in series.items())
@@ -692,27 +693,52 @@ def write_volume(
     path:str|Path, # suffix as in `SUFFIXES`
     dtype=np.int16,# integer type on disk, e.g. uint8 for label maps
 ):
-    "Write a volume as NIfTI, MetaImage or NRRD. InputError if `dtype` cannot hold its values."
+    "Write a volume as NIfTI, MetaImage or NRRD. InputError if `dtype` cannot hold its values, or if the .raw of a .mhd would be written over that is not its own."
     path = Path(path)
     if np.dtype(dtype).kind not in "iu": raise InputError(f"{path}: dtype must be an integer type, got {np.dtype(dtype).name}")
     if _suffix(path) is None: raise InputError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}")
     if vol.hu.min() < np.iinfo(dtype).min or vol.hu.max() > np.iinfo(dtype).max: raise InputError(f"{path}: values {vol.hu.min()} to {vol.hu.max()} do not fit into {np.dtype(dtype).name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as d:
-        write_image(_image(vol, dtype), Path(d)/path.name, path.name.lower().endswith(".gz"))
-        for f in sorted(Path(d).iterdir(), key=lambda f: f.name == path.name): os.replace(f, path.parent/f.name)   # .mhd after its .raw
+        write_image(_image(vol, dtype), new := Path(d)/path.name, path.name.lower().endswith(".gz"))
+        if (raw := new.with_suffix(".raw")).is_file() and _kind(path) == "r":                                     # not the .raw of a .mhd of this name
+            raw.rename(own := new.with_suffix(".nraw")); new.write_bytes(new.read_bytes().replace(f"data file: {raw.name}".encode(), f"data file: {own.name}".encode()))
+        for f in sorted(Path(d).iterdir(), key=lambda f: f.name == path.name):                                    # .mhd after its .raw
+            old = path.parent/f.name
+            if f != new and old.exists() and not _names(path, old) and not filecmp.cmp(f, old, shallow=False): raise InputError(f"{old}: is there, and {path.name} does not name it, so it is not written over; choose another name, or move it away")
+            os.replace(f, old)
+
+def _names(header, file):
+    "Whether a header is there, and names this file for its voxels."
+    try: return header.is_file() and file in _stored(header)[0]
+    except InputError: return False
+
+def _is_dicom_image(path):
+    if not path.is_file() or not is_dicom(path): return False   # a pipe would be waited for
+    try: kind = UID(str(read_file_meta_info(path).get("MediaStorageSOPClassUID", ""))).name
+    except (AttributeError, EOFError, KeyError, ValueError, pydicom.errors.InvalidDicomError): return True   # a broken one: reading it says so
+    return not kind or "Image Storage" in kind
+
+@contextmanager
+def _new_slices(folder):
+    "A folder to write slices to, which are then moved to `folder`. InputError if that one holds others: the two would be read as one scan."
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as d:
+        yield Path(d)
+        new = {f.name: f for f in sorted(Path(d).iterdir())}
+        for p in sorted(folder.iterdir()):
+            is_slice = re.fullmatch(r"\d+\.png", p.name) or not p.name.startswith(".") and (p.suffix.lower() == ".dcm" or _is_dicom_image(p))
+            if is_slice and not (p.name in new and p.is_file() and filecmp.cmp(p, new[p.name], shallow=False)): raise InputError(f"{p}: is there, and no slice of what is written; choose another folder, or move it away")
+        for n, f in new.items(): os.replace(f, folder/n)
 
 def write_pngs(
     hu:np.ndarray,     # int16 [z,y,x] in DeepLesion's order: head to feet
     folder:str|Path,   # e.g. Images_png/000001_01_01
     first:int=1,       # number of the first slice
 ):
-    "Write slices as DeepLesion stores them: 16-bit PNG, HU + 32768, named by slice number."
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
-    for k, s in enumerate(np.asarray(hu, dtype=np.int16), first):
-        tmp = folder/f".tmp-{k:03d}.png"
-        Image.fromarray((s.astype(np.int32) + 32768).astype(np.uint16)).save(tmp, compress_level=1)
-        os.replace(tmp, folder/f"{k:03d}.png")
+    "Write slices as DeepLesion stores them: 16-bit PNG, HU + 32768, named by slice number. InputError if the folder holds other slices."
+    with _new_slices(Path(folder)) as d:
+        for k, s in enumerate(np.asarray(hu, dtype=np.int16), first): Image.fromarray((s.astype(np.int32) + 32768).astype(np.uint16)).save(d/f"{k:03d}.png", compress_level=1)
 
 def write_dicom(
     vol:Volume,          # written in LPS order; file names run from head to feet
@@ -721,48 +747,42 @@ def write_dicom(
     description:str="CT",# SeriesDescription; part of the series' UID
     intercept:int=-1024, # RescaleIntercept; stored values are HU - intercept, int16
 ) -> str: # SeriesInstanceUID
-    "Write a volume as an uncompressed DICOM CT series. InputError if a value does not fit."
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
+    "Write a volume as an uncompressed DICOM CT series. InputError if a value does not fit, or if the folder holds other slices."
     stored = vol.hu.astype(np.int32) - intercept
     if stored.min() < -32768 or stored.max() > 32767: raise InputError(f"{folder}: HU {vol.hu.min()} to {vol.hu.max()} do not fit into int16 with intercept {intercept}")
     uid = lambda *keys: generate_uid(entropy_srcs=[name, *map(str, keys)])
     number = lambda v: f"{v:.10g}"                                                    # DICOM decimals have at most 16 characters
-    for z in range(vol.size[2]):
-        meta = pydicom.dataset.FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = CTImageStorage, uid(description, z), ExplicitVRLittleEndian
-        ds = pydicom.Dataset(); ds.file_meta = meta
-        ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = CTImageStorage, meta.MediaStorageSOPInstanceUID, "CT"
-        ds.PatientID = ds.PatientName = name
-        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = uid("study"), uid(description), uid("frame")
-        ds.SeriesDescription, ds.InstanceNumber = description, vol.size[2] - z
-        ds.ImagePositionPatient = [number(v) for v in vol.world.points([[0, 0, z]])[0]]
-        ds.ImageOrientationPatient = [number(v) for v in vol.direction[:,:2].T.ravel()]
-        ds.PixelSpacing, ds.SliceThickness = [number(vol.spacing[1]), number(vol.spacing[0])], number(vol.spacing[2])
-        ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = vol.size[1], vol.size[0], 1, "MONOCHROME2"
-        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
-        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = str(intercept), "1", "HU"
-        ds.PixelData = stored[z].astype("<i2").tobytes()
-        ds.save_as(folder/f"1-{vol.size[2] - z:03d}.dcm", enforce_file_format=True)
+    with _new_slices(Path(folder)) as d:
+        for z in range(vol.size[2]):
+            meta = pydicom.dataset.FileMetaDataset()
+            meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = CTImageStorage, uid(description, z), ExplicitVRLittleEndian
+            ds = pydicom.Dataset(); ds.file_meta = meta
+            ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = CTImageStorage, meta.MediaStorageSOPInstanceUID, "CT"
+            ds.PatientID = ds.PatientName = name
+            ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = uid("study"), uid(description), uid("frame")
+            ds.SeriesDescription, ds.InstanceNumber = description, vol.size[2] - z
+            ds.ImagePositionPatient = [number(v) for v in vol.world.points([[0, 0, z]])[0]]
+            ds.ImageOrientationPatient = [number(v) for v in vol.direction[:,:2].T.ravel()]
+            ds.PixelSpacing, ds.SliceThickness = [number(vol.spacing[1]), number(vol.spacing[0])], number(vol.spacing[2])
+            ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = vol.size[1], vol.size[0], 1, "MONOCHROME2"
+            ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+            ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = str(intercept), "1", "HU"
+            ds.PixelData = stored[z].astype("<i2").tobytes()
+            ds.save_as(d/f"1-{vol.size[2] - z:03d}.dcm", enforce_file_format=True)
     return str(uid(description))
 
 # %% ../nbs/lib/10_volume.ipynb #01a9ecf9
-def _is_dicom_image(path):
-    if not path.is_file() or not is_dicom(path): return False   # a pipe would be waited for
-    try: kind = UID(str(read_file_meta_info(path).get("MediaStorageSOPClassUID", ""))).name
-    except (AttributeError, EOFError, KeyError, ValueError, pydicom.errors.InvalidDicomError): return True   # a broken one: reading it says so
-    return not kind or "Image Storage" in kind
-
 def find_scans(
     folder:str|Path,
     skip=(),         # folders that are left out
 ) -> list: # paths for `read_volume`; the folder itself if nothing is found
-    "The scans in a folder and below it: image files, and folders with DICOM images or DeepLesion PNGs. Names that begin with a dot are passed over."
+    "The scans in a folder and below it: image files, and folders with DICOM images or DeepLesion PNGs. Links are followed; names that begin with a dot are passed over."
     found, skip = [], {Path(s).resolve() for s in skip}
-    for at, below, names in os.walk(folder):
-        files = [Path(at)/n for n in sorted(names) if not n.startswith(".")]
-        if any(re.fullmatch(r"\d+\.png", f.name) for f in files) or any(_is_dicom_image(f) for f in files if not _suffix(f)): found.append(Path(at)); below.clear()
+    for at, below, names in walk(folder):
+        files = [at/n for n in names]
+        if any(re.fullmatch(r"\d+\.png", f.name) for f in files) or any(_is_dicom_image(f) for f in files if not _suffix(f)): found.append(at); below.clear()
         else: found += [f for f in files if _suffix(f) or f.is_symlink() and not f.exists()]   # reading it says what is wrong
-        below[:] = sorted(b for b in below if not b.startswith(".") and (Path(at)/b).resolve() not in skip)
+        below[:] = [b for b in below if (at/b).resolve() not in skip]
     return found or [Path(folder)]
 
 # %% ../nbs/lib/10_volume.ipynb #ff0e221a

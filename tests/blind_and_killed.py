@@ -44,7 +44,7 @@ def start(profile, run, *options): return subprocess.Popen(["meld", "run", "--pr
 def killed_in(folder, process):
     "Kill when a training has saved a state; False if the run ended before."
     while process.poll() is None:
-        if (folder/"state.pt").exists():
+        if (folder/"log.csv").exists():
             kill_tree(process)
             return True
         time.sleep(.02)

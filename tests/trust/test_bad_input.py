@@ -204,7 +204,7 @@ png.refused("another offset than 32768", resave(lambda im: Image.fromarray((np.a
 png.refused("cut short", cut(KEY), "003.png: broken PNG (…)")
 png.refused("an empty file", write(KEY, ""), "003.png: broken PNG (…)")
 png.refused("wrong bits within the pixels", edit(KEY, lambda b: b[:len(b)//2] + bytes([b[len(b)//2] ^ 255]) + b[len(b)//2+1:]), "003.png: broken PNG (…)")
-png.refused("another size than its neighbours", lambda d: write_pngs(tiny.body(1, 24), d/IMAGES, 3), "003.png: 24 x 24 pixels; 001.png has 32 x 32")
+png.refused("another size than its neighbours", lambda d: Image.fromarray(np.full((24, 24), 32768, np.uint16)).save(d/KEY), "003.png: 24 x 24 pixels; 001.png has 32 x 32")
 png.refused("a slice that is missing", drop(KEY), "000003_01_01: slices missing: 3 (there are 4, 1 to 5)")
 png.refused("a folder that is missing", lambda d: shutil.rmtree(d/IMAGES), "000003_01_01: no such file or folder")
 png.refused("a slice twice, as 3.png and 003.png", lambda d: shutil.copy(d/KEY, d/IMAGES/"3.png"), "000003_01_01: slice 3 is there twice: 003.png and 3.png")
@@ -215,7 +215,8 @@ def one_slice(got, whole):
     assert v.n_slices.tolist()[-1] == 1 and l.z.tolist()[-1] == 0 and s.kind.tolist()[-1] == "key" and load_volume(v.iloc[-1]).size == (32, 32, 1)
 dl.handled("a sub-volume of a single slice", single, one_slice, "a volume of one slice, which is the key slice")
 def far(d):
-    write_pngs(tiny.body(3, seed=3), d/IMAGES, 1099)
+    write_pngs(tiny.body(3, seed=3), d/"far", 1099)
+    for p in (d/"far").iterdir(): p.rename(d/IMAGES/p.name)
     cell(INFO, 3, File_name="000003_01_01_1100.png", Key_slice_index="1100", Slice_range="1099, 1101")(d)
 def beyond_999(got, whole):
     v, l, _ = got
@@ -285,6 +286,10 @@ mhd.refused("a spacing that no CT has", edit(MHD, lambda b: re.sub(rb"ElementSpa
 by_hand = lambda *mm: mhd.reading("`read_volume`", lambda d: read_volume(d/MHD, spacing=mm))
 by_hand(.8, .8, 2).handled("a spacing that no CT has, and `spacing` is given", edit(MHD, lambda b: re.sub(rb"ElementSpacing.*\n", b"ElementSpacing = 800 800 2000\n", b)), that(lambda got: got.spacing == (.8, .8, 2)), "read as told")
 by_hand(800, 800, 2000).refused("a given `spacing` that no CT has", lambda d: None, "ct.mhd: spacing (x,y,z) is (800.0, 800.0, 2000.0) mm, expected 0.01 to 100 mm")
+mhd.handled("a Comment and a Name without text", sub(MHD, "DimSize", "Comment =\nName = \nDimSize"), same, "passed over")
+mhd.reading("`write_volume`", lambda d: write_volume(Volume(tiny.body(2, 8), (1., 1., 1.)), d/"one.mhd")).refused("a one.raw of the user's beside a one.mhd that is written", write("one.raw", "mine"), "one.raw: is there, and one.mhd does not name it, so it is not written over; choose another name, or move it away")
+mhd.reading("`write_pngs`", lambda d: write_pngs(tiny.body(2, 20), d/"pngs", 100)).refused("slices written to a folder of another scan's PNGs", nothing, "001.png: is there, and no slice of what is written; choose another folder, or move it away")
+mhd.reading("`write_dicom`", lambda d: write_dicom(Volume(tiny.body(2, 20), (1., 1., 1.)), d/"dicom", "OTHER")).refused("slices written to a folder of another series", nothing, "1-001.dcm: is there, and no slice of what is written; choose another folder, or move it away")
 packed = mhd.reading("`read_volume`", lambda d: read_volume(d/"packed.mha"))
 packed.refused("compressed and cut short", cut("packed.mha", .9), "packed.mha: cut short: its packed voxels have no end")
 SIZE = rb"CompressedDataSize = \d+\n"
@@ -309,7 +314,7 @@ nrrd.refused("NRRD, text with a word that is longer than any number", edit("ct.n
 nrrd.handled("NRRD, millimetres", sub("ct.nrrd", "encoding", 'space units: "mm" "mm" "mm"\nencoding'), same, "the same voxels")
 nrrd.handled("NRRD, comments and keys of one's own", sub("ct.nrrd", "encoding", "# a comment: with a colon\nSegment0_Name:=Liver: left\nencoding"), same, "the same voxels")
 nrrd.refused("NRRD, a field that is also a key", sub("ct.nrrd", "encoding", "Encoding:=gzip\nencoding"), "ct.nrrd: header cannot be read: line … is 'Encoding:=gzip', expected Encoding: with a blank after it, or another key")
-mhd.reading("`read_volume`", lambda d: read_volume(d/"ct.nhdr")).refused("NRRD, the file of voxels is missing", drop("ct.raw"), "ct.nhdr: header cannot be read (…couldn't open …ct.raw…)")
+mhd.reading("`read_volume`", lambda d: read_volume(d/"ct.nhdr")).refused("NRRD, the file of voxels is missing", drop("ct.nraw"), "ct.nhdr: header cannot be read (…couldn't open …ct.nraw…)")
 mhd.reading("`read_volume`", lambda d: read_volume(d/"ct.img")).refused("a format that is not read", write("ct.img", "x"), "ct.img: expected a file ending in .nii, .nii.gz, …, or a folder with a DICOM series or DeepLesion PNGs")
 mhd.reading("`read_volume`", lambda d: read_volume(d/"none.mhd")).refused("no such file", lambda d: None, "none.mhd: no such file or folder")
 
@@ -726,7 +731,12 @@ for rows in (("bob/ct,1", "bob/ct.nii,2"), ("ct,1", "bob/ct,1")): check_own.refu
 convert = lambda out: check_own.reading("`meld convert`", meld("convert", "own", "{d}", out))
 convert("{d}").refused("converted into itself", nothing, "meld: …own: is the data set itself; choose another folder")
 convert("{d}/../own/.").refused("converted into itself, by another path", nothing, "…: is the data set itself; choose another folder")
-convert("{d}/bob").refused("a boxes.csv of the user's where the converted one would go", write("bob/boxes.csv", "mine"), "meld: …boxes.csv: is there, and not of an earlier call, so it is not written over; choose another folder, or move it away")
+convert("{d}/conv").refused("converted into a folder of itself", nothing, "meld: …conv: lies in the data set, where each scan would be found a second time; choose another folder")
+Kind("Boxes of one's own", "lits", "`meld convert`", meld("convert", "lits", "{d}", "{d}/conv")).refused("LiTS converted into a folder of itself", nothing, "meld: …conv: lies in the data set, where each scan would be found a second time; choose another folder")
+def added(line): return lambda d: (meld("convert", "own", "{d}", "{d}/../conv")(d), edit("../conv/boxes.csv", line)(d))
+convert("{d}/../conv").refused("converted again, and a row was added to the converted boxes.csv", added(lambda b: b + b"bob/ct,4,1,1,3,3,1,mine\n"), "meld: …conv/boxes.csv: line 4 is 'bob/ct,4,1,1,3,3,1,mine', which the data set has not, so it is not written over; move it away")
+convert("{d}/../conv").refused("converted again, and the converted boxes.csv has a column more", added(lambda b: b.replace(b"lesion_id", b"lesion_id,note")), "meld: …conv/boxes.csv: line 1 is '…', which the data set has not, so it is not written over; move it away")
+convert("{d}/../conv").refused("a boxes.csv of the user's where the converted one would go", lambda d: ((d.parent/"conv").mkdir(), (d.parent/"conv"/"boxes.csv").write_text("mine")), "meld: …boxes.csv: is there, and not of an earlier call, so it is not written over; choose another folder, or move it away")
 def mine(*more): return check_own.reading("`meld mine`", meld("mine", "{d}/predictions.csv", "{d}/boxes.csv", "{d}", "--out", "{d}/out", "--device", "cpu", *more))
 def patients(*rows): return write("who.csv", "volume_id,patient_id\n" + "".join(f"{r}\n" for r in rows))
 of = mine("--patients", "{d}/who.csv")

@@ -189,7 +189,7 @@ def test_voxels_of_another_folder(name, file, trees, tmp_path):
     shutil.copytree(tiny.make("scan", trees), tmp_path/"d")
     shutil.move(tmp_path/"d"/"ct.raw", tmp_path/"secret.raw")
     head = tmp_path/"d"/file
-    for field in ("ElementDataFile = ", "data file: "): head.write_text(head.read_text().replace(field + "ct.raw", field + name.format(tmp_path/"secret.raw" if name == "{}" else "secret.raw")))
+    for field in ("ElementDataFile = ct.raw", "data file: ct.nraw"): head.write_text(head.read_text().replace(field, field.rsplit(" ", 1)[0] + " " + name.format(tmp_path/"secret.raw" if name == "{}" else "secret.raw")))
     with pytest.raises(InputError, match="expected a file in its own folder or below it"): read_volume(head)
 
 def test_a_list_of_voxels_of_another_folder(trees, tmp_path):
@@ -198,7 +198,7 @@ def test_a_list_of_voxels_of_another_folder(trees, tmp_path):
     head.write_text(head.read_text().replace("ElementDataFile = ct.raw", "ElementDataFile = LIST 2\n" + "../secret.raw\n"*6))
     with pytest.raises(InputError, match="expected a file in its own folder or below it"): read_volume(head)
 
-META, NRRD = ("ct.mhd", "ElementDataFile = ct.raw"), ("ct.nhdr", "data file: ct.raw")
+META, NRRD = ("ct.mhd", "ElementDataFile = ct.raw"), ("ct.nhdr", "data file: ct.nraw")
 @pytest.mark.parametrize("file,old,new", [
     (*META, "elementdatafile = ct.mha\nElementDataFile = {}"), (*META, "\nElementDataFile = {}"), (*META, " \nElementDataFile = {}"), (*META, "ElementMin =\nElementDataFile = ct.mha\nElementDataFile = {}"),
     (*META, "ElementDataFile\0 = {}\nElementDataFile = ct.mha"), (*META, "ElementDataFile = list/../{}"), (*META, "ElementDataFile = LIST\n" + " "*(1 << 20) + "\n{}"*6), (*META, "ElementDataFile = %d{} 1 1 1"),
@@ -229,10 +229,10 @@ def in_a_child(paths, call="read_volume(path)"):
     return zip(map(str, paths), done.stdout.splitlines(), strict=True)
 
 FORMATS = ["s%s%s%s%s%s%s.raw 0 5 1", "s%n.raw 0 5 1", "s%d%n.raw 0 5 1", "s%5000d.raw 0 5 1", "s%d.raw 0 5 0", "s%d.raw 5 0 1", "s%d.raw 0 99999999 1", "s%*d.raw 0 5 1", "s%hhn%d.raw 0 5 1", "s%d", "%"]
-@pytest.mark.parametrize("file,field", [("ct.mhd", "ElementDataFile = "), ("ct.nhdr", "data file: ")])
-def test_names_that_printf_would_run(file, field, trees, tmp_path):
+@pytest.mark.parametrize("file,field,own", [("ct.mhd", "ElementDataFile = ", "ct.raw"), ("ct.nhdr", "data file: ", "ct.nraw")])
+def test_names_that_printf_would_run(file, field, own, trees, tmp_path):
     text, heads = (tiny.make("scan", trees)/file).read_text(), [tmp_path/f"{k}{file}" for k in range(len(FORMATS))]
-    for head, name in zip(heads, FORMATS): head.write_text(text.replace(field + "ct.raw", field + name))
+    for head, name in zip(heads, FORMATS): head.write_text(text.replace(field + own, field + name))
     for head, said in in_a_child(heads): assert said.startswith(head) and "expected a name with one %d or %03d" in said
 
 LATIN = os.fsdecode(b"M\xfcller")
@@ -252,8 +252,9 @@ def test_only_regular_files_are_read(trees, tmp_path):
     suffixes = (".nii", ".nii.gz", ".mhd", ".mha", ".nrrd", ".nhdr")
     for s in suffixes: os.mkfifo(tmp_path/f"pipe{s}"); (tmp_path/f"zero{s}").symlink_to("/dev/zero")
     for path, said in in_a_child([tmp_path/f"{n}{s}" for n in ("pipe", "zero") for s in suffixes]): assert said == f"{path}: neither a regular file nor a folder"
-    shutil.copytree(tiny.make("scan", trees), tmp_path/"d"); (tmp_path/"d"/"ct.raw").unlink(); os.mkfifo(tmp_path/"d"/"ct.raw")
-    for path, said in in_a_child([tmp_path/"d"/f for f in ("ct.mhd", "ct.nhdr")]): assert said == f"{path}: its voxels are said to lie in 'ct.raw', which is no regular file"
+    shutil.copytree(tiny.make("scan", trees), tmp_path/"d"); pipes = {"ct.mhd": "ct.raw", "ct.nhdr": "ct.nraw"}
+    for f in pipes.values(): (tmp_path/"d"/f).unlink(); os.mkfifo(tmp_path/"d"/f)
+    for path, said in in_a_child([tmp_path/"d"/f for f in pipes]): assert said == f"{path}: its voxels are said to lie in {pipes[Path(path).name]!r}, which is no regular file"
     (tmp_path/"e").mkdir(); os.mkfifo(tmp_path/"e"/"pipe"); (tmp_path/"e"/"zero").symlink_to("/dev/zero")
     for path, said in in_a_child([tmp_path/"e"], "*find_scans(path)"): assert said == path
 
