@@ -778,7 +778,7 @@ def find_scans(
 ) -> list: # paths for `read_volume`; the folder itself if nothing is found
     "The scans in a folder and below it: image files, and folders with DICOM images or DeepLesion PNGs. Links are followed; names that begin with a dot are passed over."
     found, skip = [], {Path(s).resolve() for s in skip}
-    for at, below, names in walk(folder):
+    for at, below, names in walk(folder) if Path(folder).is_dir() else ():
         files = [at/n for n in names]
         if any(re.fullmatch(r"\d+\.png", f.name) for f in files) or any(_is_dicom_image(f) for f in files if not _suffix(f)): found.append(at); below.clear()
         else: found += [f for f in files if _suffix(f) or f.is_symlink() and not f.exists()]   # reading it says what is wrong
