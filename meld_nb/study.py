@@ -338,7 +338,7 @@ def _sum_of(table): return hashlib.sha256("\n".join(f"{s} {p}" for p, s in zip(t
 
 def _name(path, run): return str(path.relative_to(run) if path.is_relative_to(run) else os.path.abspath(path))
 
-def _data_files(folders, run): return sorted({_name(p, run) for f in folders for p in files_under(f) if p.suffix.lower() not in _NOTES})
+def _data_files(folders, run): return sorted({_name(p, run) for f in folders for p in files_under(f) if p.suffix.lower() not in _NOTES and p.is_file()})
 
 def _index(raw, made, run, out):
     "Write files.json into `out`: the folders of raw data, and the checksum of paths and contents of all files in these folders; and beside it a table: path (below the run folder, or absolute), bytes, mtime, ctime (ns) and sha256."
@@ -374,7 +374,7 @@ def check_files(
             made = [run/n for n in dict(world=_WORLD, cache=("cache",)).get(Path(p).parts[0], ())]      # by the run itself
             raise InputError(f"{run/p}: changed since {record['chapter']} read it; remove {', '.join(map(str, [*made, run/folder]))} and run again")
     if (new := [p for p in _data_files([run/n for n in noted["raw"] if (run/n).is_dir()], run) if p not in then]):
-        print(f"{run/new[0]}" + f" and {len(new)-1} files more"*(len(new) > 1) + f": added since {record['chapter']} read the raw data, and in no result; {again} to take it in", file=sys.stderr, flush=True)
+        print(f"{run/new[0]}" + f" and {len(new)-1} more"*(len(new) > 1) + f": added since {record['chapter']} read the raw data, and in no result; {again} to take it in", file=sys.stderr, flush=True)
     if other:                                              # a run that was copied: not all of it again next time
         table[["bytes","mtime","ctime"]] = [now.get(p, times) for p, times in then.items()]
         with suppress(OSError), atomic_path(out) as tmp: table.to_parquet(tmp, index=False)
