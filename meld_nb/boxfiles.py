@@ -7,7 +7,7 @@ __all__ = ['FORMATS', 'BoxFile', 'read_boxes', 'box_files', 'write_boxes', 'in_i
            'box_tables', 'lesion_names']
 
 # %% ../nbs/lib/42_boxfiles.ipynb #2b519b88
-import csv, json, pickle, re, unicodedata
+import pickle, re, unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,6 @@ from pydicom.misc import is_dicom
 from .core import InputError, atomic_path, read_json, walk, write_json
 from .datasets import load_volume
 from .deeplesion import BOX_PAD_PX, read_deeplesion, safe_unpickle
-from .frames import Frame
 from .overlap import MOST
 from .slices import to_grid
 from .tables import TextTable, check

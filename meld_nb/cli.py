@@ -109,8 +109,8 @@ def report(runs, out, release_):
     from meld_nb.study import check_profile
     for r in runs:
         if (r/"logs").is_dir(): check_profile(r)
-    for r in runs * release_: _say(f"released: {release(r)}")
     _say(write_report(runs, out))
+    for r in runs * release_: _say(f"released: {release(r)}")
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -271,7 +271,8 @@ def convert(dataset, root, out, workers):
     register_own("own")
     if not root.is_dir(): raise InputError(f"{root}: no such folder")
     if out.resolve() == root.resolve(): raise InputError(f"{out}: is the data set itself; choose another folder")
-    if dataset in ("own", "lits") and out.resolve().is_relative_to(root.resolve()): raise InputError(f"{out}: lies in the data set, where each scan would be found a second time; choose another folder")
+    at, of = out.resolve(), root.resolve()
+    if dataset in ("own", "lits") and at.is_relative_to(of) or of.is_relative_to(at): raise InputError(f"{out}: {'lies in the data set' if at.is_relative_to(of) else 'holds the data set'}, where each scan would be found a second time; choose another folder")
     volumes, lesions, _ = read_dataset(dataset, root)
     write_own(volumes, lesions, out, workers=workers)
     _say(f"{out}: {len(volumes)} scans, {len(lesions)} boxes")

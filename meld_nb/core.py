@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DATASET_NAMES', 'ORGANS', 'ROLES', 'InputError', 'InputErrors', 'check_ranges', 'atomic_path', 'copy_file',
-           'new_array', 'write_json', 'read_json', 'claim', 'written', 'walk', 'files_under', 'parse_yaml', 'read_yaml',
-           'sha256', 'key_seed', 'rng', 'set_seed', 'repo_root', 'data_dir', 'figures_dir', 'quiet', 'progress',
-           'peak_memory_gb']
+           'new_array', 'write_json', 'read_json', 'claim', 'written', 'walk', 'files_under', 'remove_folder',
+           'parse_yaml', 'read_yaml', 'sha256', 'key_seed', 'rng', 'set_seed', 'repo_root', 'data_dir', 'figures_dir',
+           'quiet', 'progress', 'peak_memory_gb']
 
 # %% ../nbs/lib/00_core.ipynb #64a75b6e
 import contextlib, hashlib, json, numbers, os, random, resource, shutil, sys, uuid
@@ -132,26 +132,38 @@ def written(
     return set(map(str, noted))
 
 # %% ../nbs/lib/00_core.ipynb #3c1d90ab
+_SYSTEM = ("lost+found", "System Volume Information", "$RECYCLE.BIN")
+
 def walk(
     folder:str|Path,
 ):
-    "Each folder in and below `folder` once, with its sub-folders (to be pruned in place) and files, all sorted; links that lead out of it are followed. Names that begin with a dot, and `lost+found`, are left out. InputError for a folder that cannot be read."
+    "Each folder in and below `folder` once, with its sub-folders (to be pruned in place) and files, both sorted. Links are followed, those to other folders last, and none to a folder that `folder` or the link lies in. Names that begin with a dot, and what a file system keeps for itself, are left out. InputError for a folder that cannot be read."
     def stop(e): raise InputError(f"{e.filename}: the folder cannot be read ({e.strerror})")
-    ours = lambda names: sorted(n for n in names if not n.startswith(".") and n != "lost+found")
-    root, seen = Path(folder).resolve(), set()
-    def new(path):
-        if not path.is_symlink(): return True
-        real = path.resolve()
-        return not (real.is_relative_to(root) or path.parent.resolve().is_relative_to(real) or real in seen or seen.add(real))   # within, or a ring
-    for at, below, names in os.walk(folder, onerror=stop, followlinks=True):
-        below[:] = [n for n in ours(below) if new(Path(at)/n)]
-        yield Path(at), below, ours(names)
+    ours = lambda names: sorted(n for n in names if not n.startswith(".") and n not in _SYSTEM)
+    root, seen, starts = Path(folder).resolve(), set(), [Path(folder)]
+    for start in starts:                                  # grows by the links that are found
+        for at, below, names in os.walk(start, onerror=stop):
+            at, real = Path(at), Path(at).resolve()
+            if real in seen: below.clear(); continue
+            seen.add(real); below[:] = ours(below)
+            yield at, below, ours(names)
+            starts += [p for n in below if (p := at/n).is_symlink() and not any(r.is_relative_to(p.resolve()) for r in (root, real))]
 
 def files_under(
     folder:str|Path,
 ) -> list: # of Path
     "Every file in and below a folder, sorted, as `walk` finds them."
     return sorted(at/n for at, _, names in walk(folder) for n in names)
+
+# %% ../nbs/lib/00_core.ipynb #3c1d90ae
+def remove_folder(
+    folder:str|Path,
+    last:str, # the file in it that tells what it is
+):
+    "Remove a folder, one of its files last of all."
+    for p in Path(folder).iterdir():
+        if p.name != last: shutil.rmtree(p) if p.is_dir() and not p.is_symlink() else p.unlink()
+    shutil.rmtree(folder)
 
 # %% ../nbs/lib/00_core.ipynb #20aa269a
 def parse_yaml(

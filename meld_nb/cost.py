@@ -9,7 +9,6 @@ __all__ = ['STEPS', 'Scale', 'training_slices', 'jobs', 'makespan', 'wall_time',
 import heapq
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from .arms import arm_of

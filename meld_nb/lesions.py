@@ -9,7 +9,7 @@ __all__ = ['SCALE_LESION', 'ORGAN_SHARES', 'ANNOTATOR', 'ONTOLOGY', 'draw_lesion
 # %% ../nbs/lib/17_lesions.ipynb #547fcf45
 import numpy as np
 
-from .core import InputError, rng
+from .core import InputError
 from .anatomy import CHEST_NODES, CODE, HU, SCALE_XY, SCALE_Z, STATIONS, Body, grain_at, places, scan_position, station
 
 # %% ../nbs/lib/17_lesions.ipynb #4ee2570a

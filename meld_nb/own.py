@@ -6,6 +6,7 @@
 __all__ = ['read_own', 'register_own', 'write_own']
 
 # %% ../nbs/lib/56_own.ipynb #237f91fa
+import hashlib
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .boxfiles import BoxFile, box_tables, lesion_names, named_scans, read_boxes
-from .core import InputError, atomic_path, claim
+from .core import InputError, atomic_path, claim, read_json, sha256, write_json
 from .datasets import load_volume, register_dataset
 from .tables import SPLITS, TextTable, check
 from .volume import find_scans, lesion_slices, read_cases, read_volume, same_grid, split_by_name, write_volume
@@ -101,9 +102,13 @@ def write_own(
     *,
     workers:int=1,        # threads
 ):
-    "Write scans and boxes of a data set as a folder that `read_own` reads. InputError if a scan is broken, or if a file would be written over that is not of an earlier call, or a row that the data set has not."
+    "Write scans and boxes of a data set as a folder that `read_own` reads. InputError if a scan is broken, or if a file would be written over that is not of an earlier call, or a table that was changed since."
     out, names = Path(out), volumes.volume_id.str.split("/", n=1).str[1]
     claim(out, ["boxes.csv", "scans.csv", *(f"scans/{escape(n)}.nii.gz" for n in names)], inputs=volumes.path)
+    noted = out/".tables.json"                                        # checksums of tables that were written
+    known = read_json(noted) if noted.is_file() else {}
+    for n in ("boxes.csv", "scans.csv"):
+        if (out/n).is_file() and sha256(out/n) not in known.get(n, []): raise InputError(f"{out/n}: changed since an earlier call wrote it, so it is not written over; move it away")
     def one(row, name):
         path, volume = out/"scans"/f"{name}.nii.gz", load_volume(row)
         if not _holds(path, volume): write_volume(volume, path)
@@ -112,12 +117,10 @@ def write_own(
         return b.assign(volume_id=name, **dict(zip(("x1", "y1", "x2", "y2"), boxes.T)), z=np.round(z).astype(int))
     boxes = pd.concat(read_cases(one, list(zip(volumes.itertuples(), names)), workers, "scans"), ignore_index=True)
     tables = dict(scans=volumes.assign(volume_id=names)[["volume_id", "patient_id", "split"]], boxes=boxes[["volume_id", "z", "x1", "y1", "x2", "y2", "patient_id", "lesion_id"]])
-    texts = {out/f"{n}.csv": t.to_csv(index=False, float_format="%.6g") for n, t in tables.items()}
-    for path, text in texts.items():
-        was, new = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else [], set(text.splitlines())
-        if own := [k for k, line in enumerate(was, 1) if line not in new]: raise InputError(f"{path}: line {own[0]} is {was[own[0]-1]!r}, which the data set has not, so it is not written over; move it away")
-    for path, text in texts.items():
-        with atomic_path(path) as tmp: tmp.write_text(text, encoding="utf-8")
+    texts = {f"{n}.csv": t.to_csv(index=False, float_format="%.6g").encode() for n, t in tables.items()}
+    write_json({n: [hashlib.sha256(text).hexdigest(), *([sha256(out/n)] if (out/n).is_file() else [])] for n, text in texts.items()}, noted)   # before: a kill may leave either
+    for n, text in texts.items():
+        with atomic_path(out/n) as tmp: tmp.write_bytes(text)
 
 def _holds(path, volume):
     "Whether a file is there and is this scan."

@@ -6,8 +6,6 @@
 __all__ = ['PAPER_TABLES', 'read_paper', 'paper_table']
 
 # %% ../nbs/lib/04_paper.ipynb #a44746b0
-from pathlib import Path
-
 import pandas as pd
 
 from .core import InputError, data_dir

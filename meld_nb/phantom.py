@@ -16,8 +16,8 @@ import pandas as pd
 from scipy import ndimage as ndi
 
 from .core import InputError, atomic_path, check_ranges, key_seed, progress, read_json, rng, write_json
-from .anatomy import CHEST_NODES, CODE, PHASES, SCALE_XY, SCALE_Z, STATIONS, Body, bounds, body_extent, make_body, make_pose, paint, places, scan_position
-from .lesions import (ONTOLOGY, ORGAN_SHARES, SCALE_LESION, annotate, describe, draw_lesion, draw_lesions, follow, history, long_mm, outline, recist, sections,
+from .anatomy import CHEST_NODES, CODE, SCALE_Z, STATIONS, Body, bounds, body_extent, make_body, make_pose, paint, places, scan_position
+from .lesions import (ONTOLOGY, ORGAN_SHARES, SCALE_LESION, annotate, describe, draw_lesion, draw_lesions, follow, history, long_mm, recist, sections,
                              set_contrast, with_parents)
 
 # %% ../nbs/lib/17_phantom.ipynb #1b512200

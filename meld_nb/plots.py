@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from .arms import ARMS, arm_of
+from .arms import arm_of
 from .core import InputError, atomic_path, write_json
 
 # %% ../nbs/lib/51_plots.ipynb #53adf81e

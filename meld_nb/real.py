@@ -8,7 +8,6 @@ __all__ = ['as_stacks', 'luna_example', 'exact_checks', 'split_table', 'share_by
            'plant_places']
 
 # %% ../nbs/lib/43_real.ipynb #f3ec6f5a
-import json
 from pathlib import Path
 
 import numpy as np

@@ -301,7 +301,9 @@ def write_report(
     path = Path(path)
     if path.suffix != ".html" or path.is_dir(): raise InputError(f"{path}: expected a file that ends in .html")
     if path.is_file() and _TITLE.encode() not in path.read_bytes()[:500]: raise InputError(f"{path}: is there, and no report; choose another name")
-    if is_release(path.parent): raise InputError(f"{path}: {path.parent} holds what was released; choose another folder")
+    try: released = is_release(path.parent)
+    except InputError: released = False                                    # somebody's own run.json
+    if released: raise InputError(f"{path}: {path.parent} holds what was released; choose another folder")
     names = _names(runs)
     for run in names.values(): check_run(run)
     parts = ["<h1>Universal lesion detection from heterogeneous and incomplete labels</h1>", _table(_overview(names))]

@@ -182,10 +182,10 @@ def _cache_one(row, cache):
     try:
         files, meta, seen = _sources(row), _whole(out), out/".stamp"                 # .stamp: of the files' times
         stamp = _made_from(row, files, _stamp)
-        if meta and seen.is_file() and seen.read_text() == stamp: return "present", ""
+        if meta and seen.is_file() and seen.read_bytes() == stamp.encode(): return "present", ""
         key = _made_from(row, files, _content)
         if meta and meta["key"] == key:
-            with atomic_path(seen) as tmp: tmp.write_text(stamp)
+            seen.write_text(stamp)                       # half of one is another: then contents are compared again
             return "present", ""
         volume = load_volume(pd.Series(row))
         instances = load_instances(pd.Series(row)) if isinstance(row.get("mask_path"), str) else None
@@ -193,7 +193,7 @@ def _cache_one(row, cache):
             tmp.mkdir()
             gv = to_grid(volume, instances, _interval(row), row, partial(_npy, tmp))
             for a in (gv.hu, gv.instances): a is None or a.flush()      # on disk before the folder gets its name
-            plain = {k: None if v != v else v for k, v in row.items() if v is None or isinstance(v, (str,int,float,np.generic))}
+            plain = {k: None if v != v else v for k, v in row.items() if k not in ("path", "mask_path") and (v is None or isinstance(v, (str,int,float,np.generic)))}                   # nor where the files lie
             (tmp/".stamp").write_text(stamp)
             write_json(dict(key=key, arrays={p.name: p.stat().st_size for p in sorted(tmp.glob("*.npy"))}, frame=gv.frame.matrix, crops=gv.crops,
                             spacing_z=gv.spacing_z if np.isfinite(gv.spacing_z) else None, volume=plain), tmp/"meta.json")

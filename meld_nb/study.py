@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
-from .core import DATASET_NAMES, InputError, atomic_path, check_ranges, files_under, parse_yaml, peak_memory_gb, quiet, read_json, read_yaml, repo_root, sha256, walk, write_json
+from .core import DATASET_NAMES, InputError, atomic_path, check_ranges, files_under, parse_yaml, peak_memory_gb, quiet, read_json, read_yaml, remove_folder, repo_root, sha256, write_json
 
 # %% ../nbs/lib/60_study.ipynb #6f865643
 def _cells(path):
@@ -336,9 +336,11 @@ def _sums(paths):
 
 def _sum_of(table): return hashlib.sha256("\n".join(f"{s} {p}" for p, s in zip(table.path, table.sha256)).encode()).hexdigest()
 
-def _name(path, run): return str(path.relative_to(run) if path.is_relative_to(run) else os.path.abspath(path))
+def _name(path, run): return str(path.relative_to(run) if path.is_relative_to(run) else path.resolve() if ".." in path.parts else path.absolute())
 
-def _data_files(folders, run): return sorted({_name(p, run) for f in folders for p in files_under(f) if p.suffix.lower() not in _NOTES and p.is_file()})
+def _data_files(folders, run):
+    "Names of all files below these folders; a folder of raw data that the run lies in has not the run's."
+    return sorted({_name(p, run) for f in map(Path, folders) for p in files_under(f) if p.suffix.lower() not in _NOTES and p.is_file() and (f.is_relative_to(run) or not p.is_relative_to(run))})
 
 def _index(raw, made, run, out):
     "Write files.json into `out`: the folders of raw data, and the checksum of paths and contents of all files in these folders; and beside it a table: path (below the run folder, or absolute), bytes, mtime, ctime (ns) and sha256."
@@ -360,12 +362,15 @@ def check_files(
 ):
     "InputError naming the first file that is no longer what it was when the chapter called `Chapter.index`. Only files whose size or times differ are read again; files that are gone are passed over. Says so if raw data were added."
     import pandas as pd
-    if (name := Path(FILES).name) not in record["outputs"]: return
     run, again = Path(run), f"remove {Path(run)/folder} and run again"
-    noted, out = read_json(run/folder/name), run/folder/_TABLE
+    noted, out = run/folder/"files.json", run/folder/_TABLE
+    if "files" in record: raise InputError(f"{run/folder/'record.json'}: of an earlier version, which noted raw data in another way; {again}")
+    if folder != Path(FILES).parent.name or noted.name not in record["outputs"]: return
+    if not noted.is_file() or sha256(noted) != record["outputs"][noted.name]: raise InputError(f"{noted}: changed since {record['chapter']} wrote it; {again}")
+    noted = read_json(noted)
     try: table = pd.read_parquet(out); known = _sum_of(table)
     except Exception as e: raise InputError(f"{out}: cannot be read ({type(e).__name__}); {again}") from None   # a broken Parquet file may raise anything
-    if not isinstance(noted, dict) or known != noted.get("sha256"): raise InputError(f"{out}: changed since {record['chapter']} wrote it; {again}")
+    if known != noted["sha256"]: raise InputError(f"{out}: changed since {record['chapter']} wrote it; {again}")
     then, sums = dict(zip(table.path, zip(table.bytes, table.mtime, table.ctime))), dict(zip(table.path, table.sha256))
     now = {p: _times((run/p).stat()) for p in then if (run/p).is_file()}
     other = [p for p, times in now.items() if times != then[p]]
@@ -422,7 +427,7 @@ def chapter(
     stamp = dict(parameters=values, cells=[src for src, _ in cells], inputs={n: _digest(run, n) for n in needs} if needs is not None else old["inputs"] if old else {})
     if needs is not None and old != stamp and out.exists():
         if not old and (own := next((p for p in sorted(out.rglob("*")) if p.is_file() and not any(n.startswith(".tmp-") for n in p.relative_to(out).parts)), None)): raise InputError(f"{own}: is there, and no chapter wrote it; choose another run folder, or move it away")
-        shutil.rmtree(out)
+        remove_folder(out, mark.name)
     for p in list(out.rglob(".tmp-*")) if needs is not None else (): shutil.rmtree(p, ignore_errors=True) if p.is_dir() else p.unlink(missing_ok=True)   # what a killed one was writing; the run is locked
     write_json(stamp, mark)
     return Chapter(name, values, run, out, needs, truth)
@@ -484,7 +489,7 @@ def write_phantom(
     root, wanted = run/"world", dict(seed=seed, **world_options(profile))
     if (root/"world.json").is_file() and {k: v for k, v in read_json(root/"world.json").items() if k != "complete"} != json.loads(json.dumps(wanted)):
         (run/"world.json").unlink(missing_ok=True)         # first: from here on there is no world
-        shutil.rmtree(root)
+        remove_folder(root, "world.json")
     paths = write_world(root, profile, seed, workers=workers)
     write_json({str(p.relative_to(root)): sha256(p) for p in sorted(Path(paths["truth"]).rglob("*")) if p.is_file()}, run/"truth.json")
     write_json(dict(profile=profile if isinstance(profile, str) else profile.get("profile", "own"), seed=seed, options=wanted, paths={k: str(Path(v).relative_to(root)) for k, v in paths.items() if k != "truth"}), run/"world.json")
@@ -546,12 +551,16 @@ def _of_kinds(path, kinds, needed=True, what="chapter"):
         if (needed or name in record) and not isinstance(record.get(name), kind): raise InputError(f"{path}: {name} is {record.get(name)!r}, expected {'a number' if kind is numbers.Real else f'a {kind.__name__}'}")
     return record
 
+def _passing(path):
+    "Whether a file may lie in a new run folder: what a run leaves that was killed as it began, and what systems put there."
+    return path.name in (".DS_Store", ".gitkeep") or path.name.startswith(".tmp-") or path.name == ".lock" and bool(re.fullmatch(rb"(\d+ .*\n)*", path.read_bytes()))
+
 _MARKS = {"logs/config.json": {"chapters", "parameters", "run"}, "[0-9][0-9]/**/.started.json": {"parameters", "cells"}, "[0-9][0-9]/**/record.json": {"chapter", "inputs", "outputs"}}   # and what each holds
 
 def _has(path, names):
     "Whether it is a JSON file with these names."
-    try: return names <= set(read_json(path))
-    except (InputError, TypeError): return False
+    try: return names <= read_json(path).keys()
+    except (InputError, AttributeError): return False
 
 def is_run(
     run:str|Path, # a folder
@@ -591,7 +600,7 @@ def run_study(
     if not snakemake and not dry_run and _slow(planned): print("no GPU found: the full-size detector of this profile is trained on the processor; chapter 93_cost says what that takes", file=sys.stderr, flush=True)
     where = str(run or run_folder(profile, seed))
     run = _resolve(where)
-    if run.is_dir() and not is_run(run) and (own := next((at/n for at, _, names in walk(run) for n in names), None)): raise InputError(f"{run}: is not empty ({own.relative_to(run)}), and no run folder; choose another one")
+    if run.is_dir() and not is_run(run) and (own := next((p for p in sorted(run.rglob("*")) if not p.is_dir() and not _passing(p)), None)): raise InputError(f"{run}: is not empty ({own.relative_to(run)}), and no run folder; choose another one")
     (run/"logs").mkdir(parents=True, exist_ok=True)
     with _lock(run) as lock:
         record = dict(profile=str(profile), set=set, seed_option=seed, protocol=protocol, **planned, **provenance(), hardware=hardware())

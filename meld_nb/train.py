@@ -104,7 +104,7 @@ def _load_state(out, model, opt, settings, first, resume):
     path, made = out/"state.pt", sorted(p for p in out.iterdir() if re.fullmatch(_MADE, p.name))
     if not path.exists() and made: raise InputError(f"{made[0]}: is there without a state.pt, so not of an earlier training, and is not written over; choose another folder, or move it away")
     s = _read_state(path) if path.exists() else dict(settings={}, model=None)
-    if not isinstance(s, dict) or not {"settings", "model"} <= s.keys(): raise InputError(f"{path}: is no training state; choose another folder, or move it away")
+    if not isinstance(s, dict) or not isinstance(s.get("settings"), dict) or "model" not in s or s["model"] and not isinstance(s.get("step"), int): raise InputError(f"{path}: is no training state; choose another folder, or move it away")
     if not resume or not s["model"]: return first, []
     diff = [f"{k}={s['settings'].get(k)!r}, now {v!r}" for k,v in settings.items() if s["settings"].get(k) != v]
     if diff: raise InputError(f"{out}: holds a run with {'; '.join(diff)}. Take another folder or resume=False")
