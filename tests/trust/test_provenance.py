@@ -91,6 +91,11 @@ def test_raw_data_that_were_changed(run, made, capsys):
     known = pd.read_parquet(table)
     known.assign(sha256=known.sha256[::-1].to_numpy()).to_parquet(table)
     assert report(run, capsys) == (2, f"meld: {table}: changed since 10_data wrote it; remove {run/'10'} and run again\n")
+    for text in (None, "[]", '{"sha256": 3}'):                                      # the list itself
+        table.unlink() if text is None else (run/"10"/"files.json").write_text(text)
+        code, said = report(run, capsys)
+        assert code == 2 and said.count("\n") == 1 and (f"{table}: cannot be read" if text is None else "10/files.json: changed since 10_data wrote it") in said
+    shutil.copytree(made/"run"/"10", run/"10", dirs_exist_ok=True)
     table.write_bytes(b"PAR1"); code, said = report(run, capsys)
     assert code == 2 and said.count("\n") == 1 and f"{table}: cannot be read" in said
 
@@ -109,6 +114,7 @@ def test_chapter_10_by_hand_over_raw_data_that_were_changed(run, made, capsys):
         scan.write_text("18")
         by_hand(run, made, end=False); code, said = report(run, capsys)
         assert code == 2 and said == f"meld: {run/'10'/'files.json'}: changed since 10_data wrote it; remove {run/'10'} and run again\n"
+        assert (main(["run", "--profile", "two", "--run", str(run)]), capsys.readouterr().err) == (code, said)
         by_hand(run, made); code, said = report(run, capsys)                                      # its record holds again; the table is of before
         assert code == 2 and said == f"meld: {run/'10'/'files.json'}: changed since 70_table read it for {run/'70'}; run again\n"
         assert main(["run", "--profile", "two", "--run", str(run)]) == 0
@@ -135,6 +141,17 @@ def test_a_cache_that_was_changed(run, capsys):
     (run/"cache"/"more").mkdir(); (run/"cache"/"more"/"hu.npy").write_bytes(b"2"); assert report(run, capsys) == (0, "")       # of a later chapter
     (run/"cache"/"v"/"hu.npy").write_bytes(b"2")
     assert report(run, capsys) == (2, f"meld: {run/'cache'/'v'/'hu.npy'}: changed since 10_data read it; remove {run/'cache'}, {run/'10'} and run again\n")
+
+
+def test_a_cache_that_was_made_anew_elsewhere_is_the_same(run, made, capsys):
+    for d in ("cache", "10"): shutil.rmtree(run/d)
+    assert main(["run", "--profile", "two", "--run", str(run)]) == 0
+    capsys.readouterr(); assert report(run, capsys) == (0, "") and (run/"10"/"files.json").read_bytes() == (made/"run"/"10"/"files.json").read_bytes()
+
+
+def test_a_record_of_an_earlier_version(run, capsys):
+    write_json(read_json(run/"10"/"record.json") | dict(files="0"), run/"10"/"record.json")
+    assert report(run, capsys) == (2, f"meld: {run/'10'/'record.json'}: of an earlier version, which noted raw data in another way; remove {run/'10'} and run again\n")
 
 
 def test_a_result_that_is_gone_is_made_again(run, capsys):
