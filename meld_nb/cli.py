@@ -105,12 +105,13 @@ def _next(run):
 @click.option("--release", "release_", is_flag=True, help="Also copy tables, figures and test detections of each run to figures/PROFILE.")
 def report(runs, out, release_):
     "One self-contained HTML page of the results of one or more runs; several worlds are put together. Refused if a run's files, parameters or profile were changed since it was made."
-    from meld_nb.report import release, write_report
+    from meld_nb.report import page_path, release, write_report
     from meld_nb.study import check_profile
+    page_path(out)                                             # before anything is written
     for r in runs:
         if (r/"logs").is_dir(): check_profile(r)
-    _say(write_report(runs, out))
     for r in runs * release_: _say(f"released: {release(r)}")
+    _say(write_report(runs, out))
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTRASTS', 'CONTROLS', 'WORLDS', 'evidence', 'compact', 'curves', 'merge_worlds', 'merge_runs', 'is_phantom',
-           'merge_claims', 'results', 'release', 'verify', 'write_report']
+           'merge_claims', 'results', 'release', 'verify', 'page_path', 'write_report']
 
 # %% ../nbs/lib/61_report.ipynb #5e32c407
 import base64, html, re, shutil
@@ -292,18 +292,25 @@ def _cost(run):
     return f"<details><summary>time and memory of each chapter</summary>{table.to_html(index=False, border=0, escape=True, float_format=_number)}</details>"
 
 
-def write_report(
-    runs,              # run folders or released runs
-    path:str|Path,     # .html
-    *, n:int=10_000,   # bootstrap draws
+def page_path(
+    path:str|Path, # .html
 ) -> Path:
-    "One self-contained page of all results of `runs`, worlds together where there are several, published numbers beside ours. InputError for a run that is no longer what it says (`check_run`)."
+    "Where a report may be written. InputError if something else is there, or if the folder holds a release."
     path = Path(path)
     if path.suffix != ".html" or path.is_dir(): raise InputError(f"{path}: expected a file that ends in .html")
     if path.is_file() and _TITLE.encode() not in path.read_bytes()[:500]: raise InputError(f"{path}: is there, and no report; choose another name")
     try: released = is_release(path.parent)
     except InputError: released = False                                    # somebody's own run.json
     if released: raise InputError(f"{path}: {path.parent} holds what was released; choose another folder")
+    return path
+
+def write_report(
+    runs,              # run folders or released runs
+    path:str|Path,     # .html
+    *, n:int=10_000,   # bootstrap draws
+) -> Path:
+    "One self-contained page of all results of `runs`, worlds together where there are several, published numbers beside ours. InputError for a run that is no longer what it says (`check_run`)."
+    path = page_path(path)
     names = _names(runs)
     for run in names.values(): check_run(run)
     parts = ["<h1>Universal lesion detection from heterogeneous and incomplete labels</h1>", _table(_overview(names))]

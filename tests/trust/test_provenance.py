@@ -179,6 +179,8 @@ def test_the_page_replaces_a_page_alone(run, made, capsys, tmp_path):
     own, released = tmp_path/"own.html", tmp_path/"released"
     own.write_text("<p>mine</p>")
     assert main(["report", str(run), "--out", str(own)]) == 2 and capsys.readouterr().err == f"meld: {own}: is there, and no report; choose another name\n" and own.read_text() == "<p>mine</p>"
+    assert main(["report", str(run), "--release", "--out", str(own)]) == 2 and "no report; choose another name" in capsys.readouterr().err     # before it is released
+    (run.parent/"run.json").write_text("[]")                                # of another program, beside the page
     assert report(run, capsys) == report(run, capsys) == (0, "")           # over its own of before
     shutil.copytree(RELEASES[0], released)
     assert main(["report", str(released), "--out", str(released/"report.html")]) == 2 and capsys.readouterr().err == f"meld: {released/'report.html'}: {released} holds what was released; choose another folder\n"
