@@ -600,7 +600,7 @@ def run_study(
     if not snakemake and not dry_run and _slow(planned): print("no GPU found: the full-size detector of this profile is trained on the processor; chapter 93_cost says what that takes", file=sys.stderr, flush=True)
     where = str(run or run_folder(profile, seed))
     run = _resolve(where)
-    if run.is_dir() and not is_run(run) and (own := next((p for p in sorted(run.rglob("*")) if not p.is_dir() and not _passing(p)), None)): raise InputError(f"{run}: is not empty ({own.relative_to(run)}), and no run folder; choose another one")
+    if run.is_dir() and not is_run(run) and (own := next((p for p in run.rglob("*") if not p.is_dir() and not _passing(p)), None)): raise InputError(f"{run}: is not empty ({own.relative_to(run)}), and no run folder; choose another one")
     (run/"logs").mkdir(parents=True, exist_ok=True)
     with _lock(run) as lock:
         record = dict(profile=str(profile), set=set, seed_option=seed, protocol=protocol, **planned, **provenance(), hardware=hardware())
