@@ -107,6 +107,7 @@ def write_own(
     claim(out, ["boxes.csv", "scans.csv", *(f"scans/{escape(n)}.nii.gz" for n in names)], inputs=volumes.path)
     noted = out/".tables.json"                                        # checksums of tables that were written
     known = read_json(noted) if noted.is_file() else {}
+    if not isinstance(known, dict) or not all(isinstance(v, list) for v in known.values()): raise InputError(f"{noted}: expected a list of checksums for each table; move it away, and the tables")
     for n in ("boxes.csv", "scans.csv"):
         if (out/n).is_file() and sha256(out/n) not in known.get(n, []): raise InputError(f"{out/n}: changed since an earlier call wrote it, so it is not written over; move it away")
     def one(row, name):

@@ -342,14 +342,20 @@ def _data_files(folders, run):
     "Names of all files below these folders; a folder of raw data that the run lies in has not the run's."
     return sorted({_name(p, run) for f in map(Path, folders) for p in files_under(f) if p.suffix.lower() not in _NOTES and p.is_file() and (f.is_relative_to(run) or not p.is_relative_to(run))})
 
+def _noted(out):
+    "The table that `_index` wrote. InputError if it cannot be read."
+    import pandas as pd
+    try: return pd.read_parquet(out/_TABLE)[["path","bytes","mtime","ctime","sha256"]]
+    except Exception as e: raise InputError(f"{out/_TABLE}: cannot be read ({type(e).__name__})") from None   # a broken Parquet file may raise anything
+
 def _index(raw, made, run, out):
     "Write files.json into `out`: the folders of raw data, and the checksum of paths and contents of all files in these folders; and beside it a table: path (below the run folder, or absolute), bytes, mtime, ctime (ns) and sha256."
     import pandas as pd
     paths = _data_files((*raw, *made), run)
     if (odd := next((p for p in paths if p != p.encode(errors="replace").decode()), None)): raise InputError(f"{str(run/odd)!a}: is no name in UTF-8: rename the file")
     times, known = [_times((run/p).stat()) for p in paths], {}
-    with suppress(Exception):                             # noted before: what has neither another size nor other times is not read again
-        for p, *t, s in pd.read_parquet(out/_TABLE).itertuples(index=False): known[(p, *t)] = s
+    with suppress(InputError):                            # noted before: what has neither another size nor other times is not read again; without it, all is
+        for p, *t, s in _noted(out).itertuples(index=False): known[(p, *t)] = s
     sums = dict(zip(new := [p for p, t in zip(paths, times) if (p, *t) not in known], _sums([run/p for p in new])))
     table = pd.DataFrame([(p, *t, sums.get(p) or known[(p, *t)]) for p, t in zip(paths, times)], columns=["path","bytes","mtime","ctime","sha256"])
     with atomic_path(out/_TABLE) as tmp: table.to_parquet(tmp, index=False)
@@ -361,16 +367,15 @@ def check_files(
     record:dict,      # the chapter's
 ):
     "InputError naming the first file that is no longer what it was when the chapter called `Chapter.index`. Only files whose size or times differ are read again; files that are gone are passed over. Says so if raw data were added."
-    import pandas as pd
     run, again = Path(run), f"remove {Path(run)/folder} and run again"
-    noted, out = run/folder/"files.json", run/folder/_TABLE
+    noted = run/folder/"files.json"
     if "files" in record: raise InputError(f"{run/folder/'record.json'}: of an earlier version, which noted raw data in another way; {again}")
     if folder != Path(FILES).parent.name or noted.name not in record["outputs"]: return
     if not noted.is_file() or sha256(noted) != record["outputs"][noted.name]: raise InputError(f"{noted}: changed since {record['chapter']} wrote it; {again}")
-    noted = read_json(noted)
-    try: table = pd.read_parquet(out); known = _sum_of(table)
-    except Exception as e: raise InputError(f"{out}: cannot be read ({type(e).__name__}); {again}") from None   # a broken Parquet file may raise anything
-    if known != noted["sha256"]: raise InputError(f"{out}: changed since {record['chapter']} wrote it; {again}")
+    was, out = read_json(noted), run/folder/_TABLE
+    try: table = _noted(out.parent)
+    except InputError as e: raise InputError(f"{e}; {again}") from None
+    if _sum_of(table) != was["sha256"]: raise InputError(f"{out}: changed since {record['chapter']} wrote it; {again}")
     then, sums = dict(zip(table.path, zip(table.bytes, table.mtime, table.ctime))), dict(zip(table.path, table.sha256))
     now = {p: _times((run/p).stat()) for p in then if (run/p).is_file()}
     other = [p for p, times in now.items() if times != then[p]]
@@ -378,7 +383,7 @@ def check_files(
         if s != sums[p]:
             made = [run/n for n in dict(world=_WORLD, cache=("cache",)).get(Path(p).parts[0], ())]      # by the run itself
             raise InputError(f"{run/p}: changed since {record['chapter']} read it; remove {', '.join(map(str, [*made, run/folder]))} and run again")
-    if (new := [p for p in _data_files([run/n for n in noted["raw"] if (run/n).is_dir()], run) if p not in then]):
+    if (new := [p for p in _data_files([run/n for n in was["raw"] if (run/n).is_dir()], run) if p not in then]):
         print(f"{run/new[0]}" + f" and {len(new)-1} more"*(len(new) > 1) + f": added since {record['chapter']} read the raw data, and in no result; {again} to take it in", file=sys.stderr, flush=True)
     if other:                                              # a run that was copied: not all of it again next time
         table[["bytes","mtime","ctime"]] = [now.get(p, times) for p, times in then.items()]
